@@ -1,0 +1,3 @@
+//! The `capio` command.
+
+fn main() {}

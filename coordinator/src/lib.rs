@@ -1,0 +1,1 @@
+//! The capio coordinator: one per session.
