@@ -1,3 +1,12 @@
-//! What the shim and the coordinator share: messages, shared-memory layouts
-//! and limits. No policy.
+//! What the shim and the coordinator share: messages ([`message`]), the
+//! layout of shared memory ([`layout`]), limits ([`limits`]) and the place of
+//! a session on disk ([`place`]). No policy.
 #![no_std]
+
+pub mod layout;
+pub mod limits;
+pub mod message;
+pub mod place;
+
+#[cfg(test)]
+extern crate std;

@@ -1,0 +1,38 @@
+//! Numbers that both sides must agree on.
+
+/// Version of the protocol and the layout; a client with another is refused.
+pub const VERSION: u32 = 1;
+
+/// Most bytes of one frame, without its length word.
+pub const MAX_FRAME: usize = 64 * 1024;
+
+/// Most bytes of a path, with its NUL (Linux `PATH_MAX`).
+pub const MAX_PATH: usize = 4096;
+
+/// A page of the arena: the unit of the block map, in bytes.
+pub const PAGE: u64 = 4096;
+
+/// A chunk of the large pool, in bytes.
+pub const CHUNK: u64 = 2 * 1024 * 1024;
+
+/// Files that can be in the cache at once.
+pub const MAX_FILES: u32 = 1 << 20;
+
+/// Open file descriptions that can exist at once.
+pub const MAX_OFDS: u32 = 1 << 16;
+
+/// Processes that can be attached at once.
+pub const MAX_PROCESSES: u32 = 1 << 11;
+
+/// Threads of one process with a record of their own; further threads share
+/// the last one.
+pub const MAX_THREADS: u32 = 63;
+
+/// Index blocks of large files.
+pub const MAX_MAP_BLOCKS: u32 = 1 << 15;
+
+/// Largest file, in bytes: what the block map of a file reaches.
+pub const MAX_FILE_SIZE: u64 = crate::layout::MAX_MAPPED;
+
+/// Descriptors that the shim keeps track of.
+pub const MAX_DESCRIPTORS: u32 = 1 << 20;
