@@ -142,8 +142,7 @@ impl<'a> Bracket<'a> {
         let start = self.pos + 1;
         let mut end = start;
         while !(at(self.pattern, end) == b':' && at(self.pattern, end + 1) == b']') {
-            // glibc's own test leaves `z` out.
-            if !(b'a'..b'z').contains(&at(self.pattern, end)) {
+            if !may_name_class(at(self.pattern, end)) {
                 return self.plain(b'[');
             }
             end += 1;
@@ -266,12 +265,17 @@ impl<'a> Bracket<'a> {
                 self.pos = end + 2;
                 return;
             }
-            if !(b'a'..b'z').contains(&at(self.pattern, end)) {
+            if !may_name_class(at(self.pattern, end)) {
                 return;
             }
             end += 1;
         }
     }
+}
+
+/// True for what glibc takes for part of a class name: its test leaves `z` out.
+fn may_name_class(byte: u8) -> bool {
+    byte.is_ascii_lowercase() && byte != b'z'
 }
 
 /// Membership in a character class of the C locale; `None` for a name that
