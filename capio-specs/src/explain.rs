@@ -57,14 +57,7 @@ impl Spec {
     #[must_use]
     pub fn explain(&self, path: &[u8]) -> Explanation {
         let path = self.resolve_path(path);
-        let matching: Vec<&Entry> = self
-            .entries
-            .iter()
-            .filter(|entry| {
-                let name = entry.name.as_bytes();
-                name == path || (names::is_pattern(&entry.name) && fnmatch(name, &path))
-            })
-            .collect();
+        let matching = self.matching(&path);
         let rule = winner(&matching, &path, |says| matches!(says, Says::Rule(_)));
         let storage = winner(&matching, &path, |says| matches!(says, Says::Storage(_)));
         let rules = self.rules_for(&path);
@@ -80,7 +73,12 @@ impl Spec {
                 .iter()
                 .enumerate()
                 .map(|(i, entry)| {
-                    self.explain_match(entry, &path, |chosen| chosen == Some(i), rule, storage)
+                    let decides = match entry.says {
+                        Says::Rule(_) => rule == Some(i),
+                        Says::Storage(_) => storage == Some(i),
+                        _ => true,
+                    };
+                    self.explain_match(entry, &path, decides)
                 })
                 .collect(),
             rule_because: because(&matching, rule, &path, "streaming", |says| {
@@ -94,25 +92,30 @@ impl Spec {
         }
     }
 
-    fn explain_match(
-        &self,
-        entry: &Entry,
-        path: &[u8],
-        is: impl Fn(Option<usize>) -> bool,
-        rule: Option<usize>,
-        storage: Option<usize>,
-    ) -> Match {
+    /// Entries that match a resolved path, in the document's order.
+    fn matching(&self, path: &[u8]) -> Vec<&Entry> {
+        let entries = self.entries.iter().filter(|entry| {
+            let name = entry.name.as_bytes();
+            name == path || (names::is_pattern(&entry.name) && fnmatch(name, path))
+        });
+        entries.collect()
+    }
+
+    /// The entry whose rule a resolved path takes.
+    pub(crate) fn ruling_entry(&self, path: &[u8]) -> Option<&Entry> {
+        let matching = self.matching(path);
+        let winner = winner(&matching, path, |says| matches!(says, Says::Rule(_)))?;
+        matching.get(winner).copied()
+    }
+
+    fn explain_match(&self, entry: &Entry, path: &[u8], decides: bool) -> Match {
         Match {
             name: entry.name.clone(),
             section: section(entry),
             step: entry.step().map(|step| self.step_name(step).to_owned()),
             alias: entry.alias.clone(),
             exact: entry.name.as_bytes() == path,
-            decides: match entry.says {
-                Says::Rule(_) => is(rule),
-                Says::Storage(_) => is(storage),
-                _ => true,
-            },
+            decides,
             line: entry.at.line,
             column: entry.at.column,
         }

@@ -26,31 +26,64 @@ pub(crate) struct Attributes {
     pub(crate) is_directory: bool,
 }
 
-/// Everything that entries of one name say; of attributes the first counts.
+/// What one name gives of something that only one name can give: the first
+/// entry of that name counts, with its place in the document.
+type Given<T> = Option<(usize, T)>;
+
+/// Everything that entries of one name say.
 #[derive(Clone, Debug, Default)]
 struct Facts {
+    /// Bytes of the name.
+    length: usize,
     producers: Vec<StepIndex>,
     consumers: Vec<StepIndex>,
-    attributes: Option<Attributes>,
+    attributes: Given<Attributes>,
     permanent: bool,
     excluded: bool,
-    storage: Option<StorageHint>,
+    storage: Given<StorageHint>,
 }
 
 impl Facts {
-    fn add(&mut self, says: Says) {
+    fn add(&mut self, place: usize, says: Says) {
         match says {
             Says::Producer(step) => self.producers.push(step),
             Says::Consumer(step) => self.consumers.push(step),
             Says::Rule(attributes) => {
-                self.attributes.get_or_insert(attributes);
+                self.attributes.get_or_insert((place, attributes));
             }
             Says::Permanent => self.permanent = true,
             Says::Excluded => self.excluded = true,
             Says::Storage(hint) => {
-                self.storage.get_or_insert(hint);
+                self.storage.get_or_insert((place, hint));
             }
         }
+    }
+}
+
+/// The best giver so far: the longest name, of equally long ones the first.
+struct Best<'i, T> {
+    given: Option<(std::cmp::Reverse<usize>, usize, &'i T)>,
+}
+
+impl<'i, T> Best<'i, T> {
+    fn none() -> Self {
+        Self { given: None }
+    }
+
+    fn offer(&mut self, length: usize, given: &'i Given<T>) {
+        if let Some((place, given)) = given {
+            let key = (std::cmp::Reverse(length), *place);
+            if self
+                .given
+                .is_none_or(|(length, place, _)| key < (length, place))
+            {
+                self.given = Some((key.0, key.1, given));
+            }
+        }
+    }
+
+    fn get(self) -> Option<&'i T> {
+        self.given.map(|(_, _, given)| given)
     }
 }
 
@@ -86,7 +119,7 @@ impl Pattern {
     }
 }
 
-/// All entries, exact names hashed, patterns longest first.
+/// All entries: names hashed, and the patterns among them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
     exact: HashMap<Box<[u8]>, usize>,
@@ -98,22 +131,22 @@ impl Index {
     /// Takes entries in the document's order.
     pub(crate) fn new<'e>(entries: impl IntoIterator<Item = (&'e str, Says)>) -> Self {
         let mut index = Self::default();
-        for (name, says) in entries {
+        for (place, (name, says)) in entries.into_iter().enumerate() {
             let fresh = index.facts.len();
             let facts = *index.exact.entry(name.as_bytes().into()).or_insert(fresh);
             if facts == fresh {
-                index.facts.push(Facts::default());
+                index.facts.push(Facts {
+                    length: name.len(),
+                    ..Facts::default()
+                });
                 if names::is_pattern(name) {
                     index.patterns.push(Pattern::new(name, facts));
                 }
             }
             if let Some(facts) = index.facts.get_mut(facts) {
-                facts.add(says);
+                facts.add(place, says);
             }
         }
-        // Stable: of equally long ones the first in the document stays first.
-        let longest_first = |pattern: &Pattern| std::cmp::Reverse(pattern.text.len());
-        index.patterns.sort_by_key(longest_first);
         index
     }
 
@@ -124,28 +157,31 @@ impl Index {
             // A pattern that equals the path was found as exact.
             Some(pattern.facts) != exact && pattern.matches(path)
         });
-        let matching = exact
-            .into_iter()
-            .chain(patterns.map(|pattern| pattern.facts));
+        // The exact one beats the longest pattern.
+        let exact = exact.map(|facts| (facts, Some(usize::MAX)));
+        let patterns = patterns.map(|pattern| (pattern.facts, None));
         let mut rules = PathRules::unspecified();
-        let mut attributes = None;
-        let mut storage = None;
-        for facts in matching.filter_map(|facts| self.facts.get(facts)) {
+        let (mut attributes, mut storage) = (Best::none(), Best::none());
+        for (facts, length) in exact.into_iter().chain(patterns) {
+            let Some(facts) = self.facts.get(facts) else {
+                continue;
+            };
             rules.producers.extend(&facts.producers);
             rules.consumers.extend(&facts.consumers);
             rules.permanent |= facts.permanent;
             rules.excluded |= facts.excluded;
-            attributes = attributes.or(facts.attributes.as_ref());
-            storage = storage.or(facts.storage);
+            let length = length.unwrap_or(facts.length);
+            attributes.offer(length, &facts.attributes);
+            storage.offer(length, &facts.storage);
         }
         in_document_order(&mut rules.producers);
         in_document_order(&mut rules.consumers);
-        if let Some(attributes) = attributes {
+        if let Some(attributes) = attributes.get() {
             rules.commit = attributes.commit.clone();
             rules.firing = attributes.firing;
             rules.is_directory = attributes.is_directory;
         }
-        rules.storage = storage.unwrap_or(StorageHint::Unspecified);
+        rules.storage = storage.get().copied().unwrap_or(StorageHint::Unspecified);
         rules
     }
 }

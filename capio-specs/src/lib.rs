@@ -27,6 +27,7 @@
 )]
 
 mod alias;
+mod check;
 mod configuration;
 mod document;
 mod error;
@@ -43,6 +44,7 @@ mod resolve;
 mod schema;
 mod spec;
 
+pub use check::{CheckReport, FileRow, Severity, Warning};
 pub use configuration::{Configuration, Endpoint, Monitor, Multicast};
 pub use document::Version;
 pub use error::{Problem, ProblemKind, SpecError};
