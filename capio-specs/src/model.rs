@@ -87,3 +87,26 @@ impl PathRules {
         }
     }
 }
+
+/// As a document writes it: `on_close:2`.
+impl std::fmt::Display for CommitRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CommitRule::OnTermination => f.write_str("on_termination"),
+            CommitRule::OnClose { count: 1 } => f.write_str("on_close"),
+            CommitRule::OnClose { count } => write!(f, "on_close:{count}"),
+            CommitRule::OnFile { .. } => f.write_str("on_file"),
+            CommitRule::OnNFiles { .. } => f.write_str("on_n_files"),
+        }
+    }
+}
+
+/// As a document writes it: `no_update`.
+impl std::fmt::Display for FiringRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            FiringRule::Update => "update",
+            FiringRule::NoUpdate => "no_update",
+        })
+    }
+}
