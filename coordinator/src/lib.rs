@@ -1,1 +1,3 @@
 //! The capio coordinator: one per session.
+
+pub mod flow;
