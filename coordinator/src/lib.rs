@@ -1,1 +1,10 @@
-//! The capio coordinator: one per session.
+//! The capio coordinator: one per session, and the `capio` command over it.
+//!
+//! [`session`] is the boundary between the two: the command starts a session
+//! through it and knows nothing of shared memory or sockets; the engine knows
+//! nothing of terminals, workflow files or child processes.
+
+pub mod cli;
+pub mod report;
+pub mod run;
+pub mod session;
