@@ -367,11 +367,11 @@ mod tests {
     }
 
     #[test]
-    fn a_step_starts_with_the_signals_and_descriptors_of_any_child() {
+    fn a_step_starts_with_no_more_signals_blocked_or_descriptors_open_than_any_child() {
         let dir = tempfile::tempdir().unwrap();
         let look = |file: &str| {
             let file = dir.path().join(file);
-            let line = "grep Sig[BI] /proc/self/status; ls /proc/self/fd";
+            let line = "grep SigBlk /proc/self/status; ls /proc/self/fd";
             (shell(&format!("({line}) > {}", file.display())), file)
         };
         let (mut plain, expected) = look("plain");
