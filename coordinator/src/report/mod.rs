@@ -1,1 +1,3 @@
-//! report
+//! What a run reports at its end.
+
+pub mod format;
