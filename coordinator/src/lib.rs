@@ -1,3 +1,12 @@
-//! The capio coordinator: one per session.
+//! The capio coordinator: one per session, and the `capio` command over it.
+//!
+//! [`session`] is the boundary between the two: the command starts a session
+//! through it and knows nothing of shared memory or sockets; the engine knows
+//! nothing of terminals, workflow files or child processes.
 
+pub mod cli;
 pub mod flow;
+pub mod report;
+pub mod run;
+pub mod service;
+pub mod session;

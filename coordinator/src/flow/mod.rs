@@ -96,6 +96,11 @@ impl Flow {
         self.state.steps.find_or_declare(name)
     }
 
+    /// All steps: those of the document, then those declared later.
+    pub fn step_ids(&self) -> impl Iterator<Item = StepId> + use<> {
+        (0..self.state.steps.len()).map(StepId)
+    }
+
     /// The name of a step; `?` for a number that no step has.
     #[must_use]
     pub fn step_name(&self, step: StepId) -> &str {

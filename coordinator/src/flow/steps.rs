@@ -54,6 +54,10 @@ impl Steps {
         }
     }
 
+    pub(super) fn len(&self) -> u32 {
+        u32::try_from(self.all.len()).unwrap_or(u32::MAX)
+    }
+
     fn get(&self, id: StepId) -> Option<&Step> {
         self.all.get(id.0 as usize)
     }

@@ -1,0 +1,3 @@
+//! What a run reports at its end.
+
+pub mod format;

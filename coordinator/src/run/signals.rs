@@ -1,0 +1,57 @@
+//! Signals that end a run, received as events instead of interrupting it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// SIGINT, SIGTERM and SIGHUP of this process.
+pub struct Signals(SignalFd);
+
+impl Signals {
+    /// Takes them over. To be called before the first thread is started:
+    /// later ones inherit that they do not take these signals.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn take_over() -> io::Result<Self> {
+        let set = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+        set.thread_block()?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self(SignalFd::with_flags(&set, flags)?))
+    }
+
+    /// Readable when a signal has arrived.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// The next signal that has arrived.
+    #[must_use]
+    pub fn pending(&self) -> Option<Signal> {
+        let info = self.0.read_signal().ok().flatten()?;
+        Signal::try_from(info.ssi_signo as i32).ok()
+    }
+
+    /// Waits for one.
+    ///
+    /// # Errors
+    /// When polling fails.
+    pub fn wait(&self) -> io::Result<Signal> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        loop {
+            if let Some(signal) = self.pending() {
+                return Ok(signal);
+            }
+            match poll(
+                &mut [PollFd::new(self.fd(), PollFlags::POLLIN)],
+                PollTimeout::NONE,
+            ) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

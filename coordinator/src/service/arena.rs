@@ -1,0 +1,304 @@
+//! The cache's memory: which parts of the arena are free.
+//!
+//! Two pools share it. The *large* pool hands out whole chunks of 2 MiB. The
+//! *small* pool splits chunks up by halves (a buddy allocator, 4 KiB to 1 MiB)
+//! and gives them back when all their parts are free again.
+//!
+//! What is handed out reads as zeros and is backed by memory. A thread of its
+//! own keeps some chunks ready ahead of need, as faulting one in takes longer
+//! than filling it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use wire::limits::{CHUNK, PAGE};
+
+use super::shm::Shared;
+
+/// Pages of a chunk.
+const CHUNK_PAGES: u32 = (CHUNK / PAGE) as u32;
+/// Order of a whole chunk: `PAGE << ORDERS == CHUNK`.
+const ORDERS: usize = 9;
+/// Chunks that the background thread keeps ready, at most.
+const READY: usize = 96;
+
+/// A power of two of pages: `page` is its number in the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Number of the first page.
+    pub page: u32,
+    /// Bytes: a power of two from 4 KiB to 2 MiB.
+    pub bytes: u64,
+}
+
+impl Run {
+    fn order(self) -> usize {
+        ((self.bytes / PAGE).trailing_zeros() as usize).min(ORDERS)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// Chunks never used start here.
+    fresh: u32,
+    chunks: u32,
+    /// Chunks that could not be backed: tried again when all else is used.
+    unbacked: Vec<u32>,
+    /// Backed and zero.
+    ready: Vec<u32>,
+    /// Backed, with old content.
+    dirty: Vec<u32>,
+    /// Free parts of split chunks by order: page numbers.
+    parts: [BTreeSet<u32>; ORDERS],
+    used: u64,
+    peak: u64,
+    stop: bool,
+}
+
+/// The allocator.
+pub struct Arena {
+    shared: Arc<Shared>,
+    state: Mutex<State>,
+    wanted: Condvar,
+    ready_target: usize,
+}
+
+impl Arena {
+    /// An allocator of the whole arena of `shared`.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let chunks = (shared.arena.bytes() / CHUNK) as u32;
+        let state = State {
+            chunks,
+            ..State::default()
+        };
+        let ready_target = READY.min(chunks as usize / 8);
+        Self {
+            shared,
+            state: Mutex::new(state),
+            wanted: Condvar::new(),
+            ready_target,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Limit, use and highest use so far, in bytes.
+    #[must_use]
+    pub fn usage(&self) -> (u64, u64, u64) {
+        let state = self.state();
+        (u64::from(state.chunks) * CHUNK, state.used, state.peak)
+    }
+
+    /// Takes `bytes` (a power of two, 4 KiB to 2 MiB); `None` when the cache is
+    /// full or the machine has no memory left.
+    #[must_use]
+    pub fn take(&self, bytes: u64) -> Option<Run> {
+        let mut state = self.state();
+        let run = if bytes == CHUNK {
+            let chunk = self.take_chunk(&mut state)?;
+            Run {
+                page: chunk * CHUNK_PAGES,
+                bytes,
+            }
+        } else {
+            self.take_part(&mut state, bytes)?
+        };
+        state.used += bytes;
+        state.peak = state.peak.max(state.used);
+        if state.ready.len() < self.ready_target / 2 {
+            self.wanted.notify_one();
+        }
+        Some(run)
+    }
+
+    fn take_chunk(&self, state: &mut State) -> Option<u32> {
+        if let Some(chunk) = state.ready.pop() {
+            return Some(chunk);
+        }
+        let (chunk, dirty) = next_unready(state)?;
+        if self.prepare(chunk, dirty) {
+            return Some(chunk);
+        }
+        state.unbacked.push(chunk);
+        None
+    }
+
+    /// Makes a chunk backed and zero.
+    fn prepare(&self, chunk: u32, dirty: bool) -> bool {
+        let offset = u64::from(chunk) * CHUNK;
+        if dirty {
+            self.shared.arena.zero(offset, CHUNK);
+            return true;
+        }
+        self.shared.arena.populate(offset, CHUNK).is_ok()
+    }
+
+    fn take_part(&self, state: &mut State, bytes: u64) -> Option<Run> {
+        let order = Run { page: 0, bytes }.order();
+        let found = (order..ORDERS).find(|&o| state.parts.get(o).is_some_and(|p| !p.is_empty()));
+        let (page, from) = if let Some(from) = found {
+            (state.parts.get_mut(from)?.pop_first()?, from)
+        } else {
+            (self.take_chunk(state)? * CHUNK_PAGES, ORDERS)
+        };
+        for split in order..from {
+            let _ = state.parts.get_mut(split)?.insert(page + (1 << split));
+        }
+        if found.is_some() {
+            self.shared.arena.zero(u64::from(page) * PAGE, bytes);
+        }
+        Some(Run { page, bytes })
+    }
+
+    /// Gives a run back. Nobody may be reading or writing it any more.
+    pub fn give(&self, run: Run) {
+        let mut state = self.state();
+        state.used = state.used.saturating_sub(run.bytes);
+        let (mut page, mut order) = (run.page, run.order());
+        while order < ORDERS {
+            let buddy = page ^ (1 << order);
+            let Some(parts) = state.parts.get_mut(order) else {
+                return;
+            };
+            if !parts.remove(&buddy) {
+                parts.insert(page);
+                return;
+            }
+            page = page.min(buddy);
+            order += 1;
+        }
+        state.dirty.push(page / CHUNK_PAGES);
+        if state.ready.len() < self.ready_target {
+            self.wanted.notify_one();
+        }
+    }
+
+    /// Starts the thread that keeps chunks ready; [`Arena::stop`] ends it.
+    ///
+    /// # Errors
+    /// When no thread can be made.
+    pub fn start(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
+        let arena = Arc::clone(self);
+        std::thread::Builder::new()
+            .name("capio-pages".into())
+            .spawn(move || arena.keep_ready())
+    }
+
+    /// Ends the background thread.
+    pub fn stop(&self) {
+        self.state().stop = true;
+        self.wanted.notify_all();
+    }
+
+    fn keep_ready(&self) {
+        let mut state = self.state();
+        while !state.stop {
+            let enough = state.ready.len() >= self.ready_target;
+            let Some((chunk, dirty)) = (if enough {
+                None
+            } else {
+                next_unready(&mut state)
+            }) else {
+                state = self
+                    .wanted
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(state);
+            let done = self.prepare(chunk, dirty);
+            state = self.state();
+            if done {
+                state.ready.push(chunk);
+            } else {
+                state.unbacked.push(chunk);
+                state = self
+                    .wanted
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
+
+/// Takes a chunk that is not ready, and whether it has old content.
+fn next_unready(state: &mut State) -> Option<(u32, bool)> {
+    if let Some(chunk) = state.dirty.pop() {
+        return Some((chunk, true));
+    }
+    if state.fresh < state.chunks {
+        state.fresh += 1;
+        return Some((state.fresh - 1, false));
+    }
+    state.unbacked.pop().map(|chunk| (chunk, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arena(chunks: u64) -> Arena {
+        let shared = Shared::create(chunks * CHUNK, 2, 1).unwrap();
+        Arena::new(Arc::new(shared))
+    }
+
+    #[test]
+    fn a_full_cache_says_so_and_can_be_filled_again() {
+        let arena = arena(3);
+        for _ in 0..3 {
+            let runs: Vec<_> = std::iter::from_fn(|| arena.take(CHUNK)).collect();
+            assert_eq!(runs.len(), 3);
+            assert_eq!(arena.usage().1, 3 * CHUNK);
+            runs.into_iter().for_each(|run| arena.give(run));
+            assert_eq!(arena.usage().1, 0);
+        }
+    }
+
+    #[test]
+    fn small_runs_share_a_chunk_and_melt_back_together() {
+        let arena = arena(1);
+        let sizes = [PAGE, PAGE, 2 * PAGE, 1 << 20, 4 * PAGE];
+        let runs: Vec<_> = sizes
+            .iter()
+            .map(|&bytes| arena.take(bytes).unwrap())
+            .collect();
+        let mut spans: Vec<_> = runs
+            .iter()
+            .map(|r| (u64::from(r.page) * PAGE, r.bytes))
+            .collect();
+        spans.sort_unstable();
+        assert!(spans.windows(2).all(|w| w[0].0 + w[0].1 <= w[1].0));
+        assert!(arena.take(CHUNK).is_none());
+        runs.into_iter().for_each(|run| arena.give(run));
+        assert!(arena.take(CHUNK).is_some());
+    }
+
+    #[test]
+    fn a_recycled_run_shows_nothing_of_its_last_file() {
+        let arena = arena(1);
+        for bytes in [PAGE, 8 * PAGE, CHUNK] {
+            let run = arena.take(bytes).unwrap();
+            assert!(
+                arena
+                    .shared
+                    .arena
+                    .write(u64::from(run.page) * PAGE, &[7; 4096])
+            );
+            arena.give(run);
+            let again = arena.take(bytes).unwrap();
+            let mut content = vec![1; bytes as usize];
+            assert!(
+                arena
+                    .shared
+                    .arena
+                    .read(u64::from(again.page) * PAGE, &mut content)
+            );
+            assert!(content.iter().all(|&byte| byte == 0));
+            arena.give(again);
+        }
+    }
+}

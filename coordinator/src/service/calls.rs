@@ -1,0 +1,514 @@
+//! Calls on names: directories, links, renames, listings.
+
+use std::path::Path;
+
+use wire::limits::MAX_FRAME;
+use wire::message::{ENTRY_HEAD, Entry, Name, Target};
+
+use super::attributes::Aim;
+use super::engine::{Answer, Client, Engine, Outcome};
+use super::names::{Attr, Directory, Inode, Kind, Walk};
+use super::opens::bytes;
+use crate::flow::{FileId, FileKind, Reading, WaitFor};
+
+/// Most bytes of packed entries in one answer.
+const LISTING: usize = MAX_FRAME / 2;
+
+/// A name that is free, or why the call ends here.
+enum Place {
+    Free {
+        parent: Inode,
+        name: Vec<u8>,
+        path: Vec<u8>,
+    },
+    Native(Vec<u8>),
+}
+
+/// A name that is taken, or why the call ends here.
+enum Taken {
+    Node {
+        inode: Inode,
+        parent: Inode,
+        name: Vec<u8>,
+        path: Vec<u8>,
+    },
+    Native(Vec<u8>),
+}
+
+fn os_error(error: &std::io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+impl Engine {
+    /// Where something new named `name` would go.
+    fn place(&mut self, name: Name<'_>, directory: bool) -> Result<Place, i32> {
+        match self.names.walk(name.base, name.path, false) {
+            Walk::Error(error) => Err(error),
+            Walk::Outside(path) => Ok(Place::Native(path)),
+            Walk::Found { inode, .. } => {
+                let path = self.names.path_of(inode);
+                if self.excluded(&path) {
+                    Ok(Place::Native(path))
+                } else {
+                    Err(libc::EEXIST)
+                }
+            }
+            Walk::Missing { path, .. } if self.excluded(&path) => {
+                self.native_parent(&path)?;
+                Ok(Place::Native(path))
+            }
+            Walk::Missing {
+                parent,
+                name,
+                path,
+                slash,
+            } => {
+                let parent = parent.ok_or(libc::ENOENT)?;
+                if slash && !directory {
+                    return Err(libc::ENOENT);
+                }
+                self.may_write(parent)?;
+                Ok(Place::Free { parent, name, path })
+            }
+        }
+    }
+
+    /// The name of something that exists.
+    fn taken(&mut self, name: Name<'_>) -> Result<Taken, i32> {
+        match self.names.walk(name.base, name.path, false) {
+            Walk::Error(error) => Err(error),
+            Walk::Outside(path) => Ok(Taken::Native(path)),
+            Walk::Missing { path, .. } if self.excluded(&path) => Ok(Taken::Native(path)),
+            Walk::Missing { .. } => Err(libc::ENOENT),
+            Walk::Found {
+                inode,
+                parent,
+                name,
+            } => {
+                let path = self.names.path_in(parent, &name);
+                if self.excluded(&path) {
+                    return Ok(Taken::Native(path));
+                }
+                Ok(Taken::Node {
+                    inode,
+                    parent,
+                    name,
+                    path,
+                })
+            }
+        }
+    }
+
+    fn make(&mut self, client: Client, name: Name<'_>, kind: Kind, attr_mode: u32) -> Outcome {
+        let directory = matches!(kind, Kind::Directory(_));
+        let (parent, name, path) = match self.place(name, directory)? {
+            Place::Native(path) => return Ok(Answer::Native(path, None)),
+            Place::Free { parent, name, path } => (parent, name, path),
+        };
+        let (uid, gid) = self.identity(parent);
+        let inherited = self
+            .names
+            .get(parent)
+            .map_or(0, |node| node.attr.mode & libc::S_ISGID);
+        let mode = attr_mode | if directory { inherited } else { 0 };
+        let attr = Attr::fresh(mode, uid, gid);
+        let inode = self
+            .names
+            .make(parent, name, kind, attr)
+            .map_err(|error| os_error(&error))?;
+        self.names.touch(parent);
+        let kind = self
+            .names
+            .get(inode)
+            .map_or(FileKind::File, super::file_kind);
+        self.flow
+            .created(&path, FileId(inode), kind, Some(client.step));
+        self.entry_added(parent);
+        Ok(Answer::Ok)
+    }
+
+    /// `mkdir(2)`.
+    pub(super) fn mkdir(&mut self, client: Client, name: Name<'_>, mode: u32) -> Outcome {
+        self.make(client, name, Kind::Directory(Directory::default()), mode)
+    }
+
+    /// `symlink(2)`.
+    pub(super) fn symlink(&mut self, client: Client, content: &[u8], name: Name<'_>) -> Outcome {
+        if content.is_empty() {
+            return Err(libc::ENOENT);
+        }
+        self.make(client, name, Kind::Symlink(content.to_vec()), 0o777)
+    }
+
+    /// `mknod(2)`: a plain file, or something that lives in the kernel.
+    pub(super) fn mknod(
+        &mut self,
+        client: Client,
+        name: Name<'_>,
+        mode: u32,
+        device: u64,
+    ) -> Outcome {
+        let format = mode & libc::S_IFMT;
+        if format == 0 || format == libc::S_IFREG {
+            return match self.place(name, false)? {
+                Place::Native(path) => Ok(Answer::Native(path, None)),
+                Place::Free { parent, name, path } => self
+                    .create(client, parent, name, &path, mode & 0o7777)
+                    .map(|_| Answer::Ok),
+            };
+        }
+        let number = self.names.len();
+        let special = self.session.join(wire::place::SPECIAL);
+        let unused = (number..)
+            .map(|n| special.join(n.to_string()))
+            .find(|path| !path.exists());
+        let path = unused.ok_or(libc::ENOSPC)?;
+        let kind = nix::sys::stat::SFlag::from_bits_truncate(format);
+        let bits = nix::sys::stat::Mode::from_bits_truncate(mode & 0o7777);
+        nix::sys::stat::mknod(&path, kind, bits, device).map_err(|error| error as i32)?;
+        let made = self.make(
+            client,
+            name,
+            Kind::Special {
+                format,
+                path: path.clone(),
+            },
+            mode,
+        );
+        if !matches!(made, Ok(Answer::Ok)) {
+            // Nobody knows its name yet.
+            let _ = std::fs::remove_file(&path);
+        }
+        made
+    }
+
+    /// `unlink(2)` and `rmdir(2)`.
+    pub(super) fn unlink(&mut self, client: Client, name: Name<'_>, directory: bool) -> Outcome {
+        let _ = client;
+        let (inode, parent, name, path) = match self.taken(name)? {
+            Taken::Native(path) => return Ok(Answer::Native(path, None)),
+            Taken::Node {
+                inode,
+                parent,
+                name,
+                path,
+            } => (inode, parent, name, path),
+        };
+        if name.is_empty() {
+            return Err(if directory { libc::EBUSY } else { libc::EISDIR });
+        }
+        self.may_write(parent)?;
+        self.names.load_if_directory(inode);
+        match (self.names.directory(inode), directory) {
+            (Some(_), false) => return Err(libc::EISDIR),
+            (None, true) => return Err(libc::ENOTDIR),
+            (Some(entries), true) if !entries.is_empty() => return Err(libc::ENOTEMPTY),
+            _ => {}
+        }
+        self.remove(parent, &name, inode, &path)?;
+        Ok(Answer::Ok)
+    }
+
+    fn remove(&mut self, parent: Inode, name: &[u8], inode: Inode, path: &[u8]) -> Result<(), i32> {
+        if self.names.directory(inode).is_some() {
+            self.names
+                .remove_shadow(inode)
+                .map_err(|error| os_error(&error))?;
+        }
+        self.names.unbind(parent, name);
+        self.names.touch(parent);
+        self.flow.unlinked(path);
+        self.update_links(inode);
+        if let Some(Kind::Special { path, .. }) = self.names.get(inode).map(|node| &node.kind)
+            && path.starts_with(&self.session)
+        {
+            // Whoever has it open keeps it.
+            let _ = std::fs::remove_file(path);
+        }
+        self.drop_unused(inode);
+        Ok(())
+    }
+
+    fn update_links(&self, inode: Inode) {
+        let Some(node) = self.names.get(inode) else {
+            return;
+        };
+        if let Some(record) = node.file().and_then(|file| file.record) {
+            let links = node.names.len() as u32;
+            self.shared
+                .file(record)
+                .links
+                .store(links, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    /// `renameat2(2)`.
+    pub(super) fn rename(
+        &mut self,
+        client: Client,
+        from: Name<'_>,
+        to: Name<'_>,
+        flags: u32,
+    ) -> Outcome {
+        let _ = client;
+        if flags & !libc::RENAME_NOREPLACE != 0 {
+            return Err(libc::EINVAL);
+        }
+        let source = self.taken(from)?;
+        let target = self.names.walk(to.base, to.path, false);
+        let (inode, parent, name, path) = match source {
+            Taken::Native(from) => return self.rename_native(&from, target),
+            Taken::Node {
+                inode,
+                parent,
+                name,
+                path,
+            } => (inode, parent, name, path),
+        };
+        let (to_parent, to_name, to_path, replaced) = match target {
+            Walk::Error(error) => return Err(error),
+            Walk::Outside(_) => return Err(libc::EXDEV),
+            Walk::Missing { path, .. } if self.excluded(&path) => return Err(libc::EXDEV),
+            Walk::Missing {
+                parent,
+                name,
+                path,
+                slash,
+            } => {
+                if slash && self.names.directory(inode).is_none() {
+                    return Err(libc::ENOTDIR);
+                }
+                (parent.ok_or(libc::ENOENT)?, name, path, None)
+            }
+            Walk::Found {
+                inode,
+                parent,
+                name,
+            } => {
+                let path = self.names.path_in(parent, &name);
+                (parent, name, path, Some(inode))
+            }
+        };
+        if name.is_empty() || to_name.is_empty() {
+            return Err(libc::EBUSY);
+        }
+        self.may_write(parent)?;
+        self.may_write(to_parent)?;
+        if let Some(old) = replaced {
+            if flags & libc::RENAME_NOREPLACE != 0 {
+                return Err(libc::EEXIST);
+            }
+            if old == inode {
+                return Ok(Answer::Ok);
+            }
+            self.replaceable(inode, old)?;
+        }
+        if self.names.directory(inode).is_some() && self.names.lies_below(to_parent, inode) {
+            return Err(libc::EINVAL);
+        }
+        if let Some(old) = replaced {
+            if self.names.directory(old).is_some() {
+                self.names
+                    .remove_shadow(old)
+                    .map_err(|error| os_error(&error))?;
+            }
+            self.names.unbind(to_parent, &to_name);
+        }
+        self.names
+            .rename((parent, &name), (to_parent, &to_name))
+            .map_err(|error| os_error(&error))?;
+        self.names.touch(parent);
+        self.names.touch(to_parent);
+        self.settle_lower();
+        self.flow.renamed(&path, &to_path);
+        self.after_rename(inode, &to_path, to_parent, replaced);
+        Ok(Answer::Ok)
+    }
+
+    /// What loading a tree has found must be known before its paths change.
+    fn settle_lower(&mut self) {
+        self.settle();
+    }
+
+    fn after_rename(&mut self, inode: Inode, path: &[u8], parent: Inode, replaced: Option<Inode>) {
+        if let Some(file) = self.names.file_mut(inode) {
+            file.modified = true;
+            if let Some(record) = file.record {
+                self.mark_stream(record, path);
+            }
+        }
+        if let Some(old) = replaced {
+            self.update_links(old);
+            self.drop_unused(old);
+        }
+        self.entry_added(parent);
+    }
+
+    /// Whether `new` may take the name of `old`.
+    fn replaceable(&mut self, new: Inode, old: Inode) -> Result<(), i32> {
+        self.names.load_if_directory(old);
+        match (self.names.directory(new), self.names.directory(old)) {
+            (Some(_), None) => Err(libc::ENOTDIR),
+            (None, Some(_)) => Err(libc::EISDIR),
+            (Some(_), Some(old)) if !old.is_empty() => Err(libc::ENOTEMPTY),
+            _ => Ok(()),
+        }
+    }
+
+    /// Both names lie on the real file system, or it is another device.
+    fn rename_native(&mut self, from: &[u8], to: Walk) -> Outcome {
+        use std::os::unix::ffi::OsStrExt;
+        let to = match to {
+            Walk::Outside(path) => path,
+            Walk::Missing { path, .. } if self.excluded(&path) => path,
+            Walk::Found { inode, .. } if self.excluded(&self.names.path_of(inode)) => {
+                self.names.path_of(inode)
+            }
+            Walk::Error(error) => return Err(error),
+            _ => return Err(libc::EXDEV),
+        };
+        self.native_parent(&to)?;
+        let path = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes));
+        std::fs::rename(path(from), path(&to)).map_err(|error| os_error(&error))?;
+        Ok(Answer::Ok)
+    }
+
+    /// `linkat(2)`.
+    pub(super) fn link(&mut self, client: Client, target: Target<'_>, to: Name<'_>) -> Outcome {
+        let _ = client;
+        let inode = match self.aim(target)? {
+            Aim::Node(inode, _) => inode,
+            Aim::Missing(_) => return Err(libc::ENOENT),
+            Aim::Native(_) => return Err(libc::EXDEV),
+        };
+        if self.names.directory(inode).is_some() {
+            return Err(libc::EPERM);
+        }
+        let (parent, name, path) = match self.place(to, false)? {
+            Place::Native(_) => return Err(libc::EXDEV),
+            Place::Free { parent, name, path } => (parent, name, path),
+        };
+        self.names.bind(parent, name, inode);
+        self.names.touch(parent);
+        if let Some(file) = self.names.file_mut(inode) {
+            file.modified = true;
+            if let Some(record) = file.record {
+                self.mark_stream(record, &path);
+            }
+        }
+        self.update_links(inode);
+        self.flow.linked(&path, FileId(inode));
+        self.entry_added(parent);
+        Ok(Answer::Ok)
+    }
+
+    /// `readlink(2)`.
+    pub(super) fn readlink(&mut self, name: Name<'_>) -> Outcome {
+        match self.taken(name)? {
+            Taken::Native(path) => Ok(Answer::Native(path, None)),
+            Taken::Node { inode, .. } => match self.names.get(inode).map(|node| &node.kind) {
+                Some(Kind::Symlink(content)) => Ok(Answer::Path(content.clone())),
+                _ => Err(libc::EINVAL),
+            },
+        }
+    }
+
+    /// `realpath(3)`.
+    pub(super) fn canonical(&mut self, client: Client, name: Name<'_>) -> Outcome {
+        let _ = client;
+        match self.names.walk(name.base, name.path, true) {
+            Walk::Error(error) => Err(error),
+            Walk::Outside(path) => Ok(Answer::Native(path, None)),
+            Walk::Missing { path, .. } if self.excluded(&path) => Ok(Answer::Native(path, None)),
+            Walk::Missing { .. } => Err(libc::ENOENT),
+            Walk::Found {
+                inode,
+                parent,
+                name,
+            } if name.is_empty() || parent == inode => Ok(Answer::Path(self.names.path_of(inode))),
+            Walk::Found { parent, name, .. } => Ok(Answer::Path(self.names.path_in(parent, &name))),
+        }
+    }
+
+    /// The kernel's path of a directory or of a file of the lower layer.
+    pub(super) fn enter(&mut self, client: Client, name: Name<'_>, directory: bool) -> Outcome {
+        let _ = client;
+        let inode = match self.names.walk(name.base, name.path, true) {
+            Walk::Error(error) => return Err(error),
+            Walk::Outside(path) => return Ok(Answer::Native(path, None)),
+            Walk::Missing { path, .. } if self.excluded(&path) => {
+                return Ok(Answer::Native(path, None));
+            }
+            Walk::Missing { .. } => return Err(libc::ENOENT),
+            Walk::Found { inode, .. } => inode,
+        };
+        if self.names.directory(inode).is_some() {
+            self.permitted(inode, libc::X_OK as u32)?;
+            return Ok(Answer::Native(
+                bytes(&self.names.shadow_of(inode)),
+                Some(inode),
+            ));
+        }
+        if directory {
+            return Err(libc::ENOTDIR);
+        }
+        let path = self.names.path_of(inode);
+        if self.excluded(&path) {
+            return Ok(Answer::Native(path, None));
+        }
+        let lower = self.lower_of(inode).ok_or(libc::ENOEXEC)?;
+        Ok(Answer::Native(bytes(&lower), Some(inode)))
+    }
+
+    /// Entries of a directory after `cookie`.
+    pub(super) fn list(
+        &mut self,
+        client: Client,
+        inode: Inode,
+        cookie: u64,
+        thread: u32,
+    ) -> Outcome {
+        self.names.load_if_directory(inode);
+        self.settle();
+        let path = self.names.path_of(inode);
+        let reading = self.flow.listing(client.step, FileId(inode), &path);
+        let is_final = self.flow.is_final(FileId(inode));
+        let target = WaitFor::Listing(FileId(inode));
+        match reading {
+            Reading::Failed(_) => return Err(libc::EIO),
+            Reading::UntilFinal if !is_final => {
+                return self.wait(client, thread, target, path, "to be final");
+            }
+            _ => {}
+        }
+        let directory = self.names.directory(inode).ok_or(libc::ENOENT)?;
+        let (packed, complete) = pack(directory, cookie);
+        if packed.is_empty() && reading == Reading::Stream && !is_final {
+            return self.wait(client, thread, target, path, "more entries");
+        }
+        let last = complete && (is_final || reading != Reading::Stream);
+        Ok(Answer::Entries(packed, last))
+    }
+}
+
+/// Packs entries until the answer is full; whether all went in.
+fn pack(directory: &Directory, cookie: u64) -> (Vec<u8>, bool) {
+    let mut packed = Vec::new();
+    for (cookie, entry) in directory.after(cookie) {
+        if packed.len() + ENTRY_HEAD + entry.name.len() > LISTING {
+            return (packed, false);
+        }
+        let (inode, kind, name) = (entry.inode, entry.kind, entry.name.as_slice());
+        packed.extend(
+            Entry {
+                cookie,
+                inode,
+                kind,
+                name,
+            }
+            .head(),
+        );
+        packed.extend(name);
+    }
+    (packed, true)
+}

@@ -1,0 +1,473 @@
+//! The coordinator's state and the way of a request through it. Everything
+//! here runs under one lock and never blocks on a client.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use capio_specs::Spec;
+use wire::layout::{FILE_DEADLOCK, FILE_STREAM};
+use wire::message::{Attributes, Request};
+
+use super::arena::Arena;
+use super::deadlock::Quiet;
+use super::members::StepRun;
+use super::names::{Inode, Names};
+use super::opens::{Ofds, Watch};
+use super::processes::Processes;
+use super::records::Records;
+use super::shm::Shared;
+use super::stats::Stats;
+use crate::flow::{Effect, FileId, Flow, Missing, Resolution, StepId, WaitFor, WaitId, Warning};
+use crate::session::SessionConfig;
+
+/// What a request is answered with; the server puts it on the wire.
+#[derive(Debug)]
+pub enum Answer {
+    /// Done.
+    Ok,
+    /// An error number.
+    Error(i32),
+    /// The thread sleeps until it is woken, then asks again.
+    Wait,
+    /// An open file description, with its descriptor.
+    Opened(u32, OwnedFd),
+    /// A directory, with a descriptor of its shadow.
+    Directory(Inode, OwnedFd),
+    /// The real call on this path; the inode when the file is the session's.
+    Native(Vec<u8>, Option<Inode>),
+    /// Attributes.
+    Attributes(Attributes),
+    /// A path or the content of a link.
+    Path(Vec<u8>),
+    /// Packed entries of a directory; nothing follows.
+    Entries(Vec<u8>, bool),
+    /// Limit, free bytes, number of files.
+    Space(u64, u64, u64),
+}
+
+/// `Ok` is the answer, `Err` an error number.
+pub type Outcome = Result<Answer, i32>;
+
+/// Who asks: an attached process.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its process record.
+    pub process: u32,
+    /// Its step.
+    pub step: StepId,
+}
+
+/// A call that waits for the coordinator.
+#[derive(Debug)]
+pub struct Waiter {
+    /// Process record.
+    pub process: u32,
+    /// Thread record in it.
+    pub thread: u32,
+    /// Step.
+    pub step: StepId,
+    /// What for.
+    pub path: Vec<u8>,
+    /// Reason as the report names it.
+    pub reason: &'static str,
+    /// Since when.
+    pub since: Instant,
+}
+
+/// The whole state of a session.
+pub struct Engine {
+    pub(super) config: SessionConfig,
+    pub(super) spec: Arc<Spec>,
+    pub(super) session: PathBuf,
+    pub(super) shared: Arc<Shared>,
+    pub(super) arena: Arc<Arena>,
+    pub(super) flow: Flow,
+    pub(super) names: Names,
+    pub(super) records: Records,
+    pub(super) ofds: Ofds,
+    pub(super) watch: Watch,
+    pub(super) processes: Processes,
+    pub(super) stats: Stats,
+    pub(super) waiters: HashMap<WaitId, Waiter>,
+    verdicts: HashMap<(u32, u32), Resolution>,
+    /// Threads that wait for more entries of a directory.
+    listers: HashMap<Inode, Vec<WaitId>>,
+    next_wait: u64,
+    pub(super) draining: bool,
+    pub(super) runs: HashMap<StepId, StepRun>,
+    pub(super) quiet: Quiet,
+}
+
+/// What an engine is made of.
+pub struct Parts {
+    /// How the session is to run.
+    pub config: SessionConfig,
+    /// Its document, or an empty one.
+    pub spec: Arc<Spec>,
+    /// Its directory.
+    pub session: PathBuf,
+    /// Its memory.
+    pub shared: Arc<Shared>,
+    /// The allocator of that.
+    pub arena: Arc<Arena>,
+    /// The state machine.
+    pub flow: Flow,
+    /// The namespace.
+    pub names: Names,
+    /// Watch of the open file descriptions.
+    pub watch: Watch,
+}
+
+impl Engine {
+    /// An engine without clients.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let records = Records::new(Arc::clone(&parts.shared), Arc::clone(&parts.arena));
+        Self {
+            ofds: Ofds::new(&parts.session),
+            config: parts.config,
+            spec: parts.spec,
+            session: parts.session,
+            processes: Processes::new(Arc::clone(&parts.shared)),
+            shared: parts.shared,
+            arena: parts.arena,
+            flow: parts.flow,
+            names: parts.names,
+            records,
+            watch: parts.watch,
+            stats: Stats::default(),
+            waiters: HashMap::new(),
+            verdicts: HashMap::new(),
+            listers: HashMap::new(),
+            next_wait: 0,
+            draining: false,
+            runs: HashMap::new(),
+            quiet: Quiet::default(),
+        }
+    }
+
+    /// Answers one request of an attached process.
+    pub fn handle(&mut self, client: Client, request: &Request<'_>) -> Answer {
+        let outcome = match self.verdict_of(client, request) {
+            Some(error) => Err(error),
+            None => self.dispatch(client, request),
+        };
+        self.settle();
+        outcome.unwrap_or_else(Answer::Error)
+    }
+
+    /// A wait of this thread that ended badly decides its call.
+    fn verdict_of(&mut self, client: Client, request: &Request<'_>) -> Option<i32> {
+        let thread = match *request {
+            Request::Open { thread, .. }
+            | Request::Stat { thread, .. }
+            | Request::Access { thread, .. }
+            | Request::List { thread, .. } => thread,
+            _ => return None,
+        };
+        match self.verdicts.remove(&(client.process, thread))? {
+            Resolution::Deadlock => Some(libc::EDEADLK),
+            Resolution::ProducerFailed(_) => Some(libc::EIO),
+            Resolution::Ready | Resolution::NotFound => None,
+        }
+    }
+
+    fn dispatch(&mut self, client: Client, request: &Request<'_>) -> Outcome {
+        match *request {
+            Request::Hello { .. } => Err(libc::EPROTO),
+            Request::Open {
+                name,
+                flags,
+                mode,
+                thread,
+            } => self.open(client, name, flags, mode, thread),
+            Request::Stat { target, thread } => self.stat(client, target, thread),
+            Request::Access {
+                target,
+                mode,
+                thread,
+            } => self.access(client, target, mode, thread),
+            Request::Chmod { target, mode } => self.chmod(client, target, mode),
+            Request::Chown { target, uid, gid } => self.chown(client, target, uid, gid),
+            Request::Utimens {
+                target,
+                accessed,
+                modified,
+            } => self.utimens(client, target, accessed, modified),
+            Request::Truncate { target, size } => self.truncate(client, target, size),
+            Request::Allocate {
+                ofd,
+                mode,
+                offset,
+                length,
+            } => self.allocate(client, ofd, mode, offset, length),
+            Request::Mkdir { name, mode } => self.mkdir(client, name, mode),
+            Request::Mknod { name, mode, device } => self.mknod(client, name, mode, device),
+            Request::Unlink { name, directory } => self.unlink(client, name, directory),
+            Request::Rename { from, to, flags } => self.rename(client, from, to, flags),
+            Request::Link { target, to } => self.link(client, target, to),
+            Request::Symlink { content, name } => self.symlink(client, content, name),
+            Request::Readlink { name } => self.readlink(name),
+            Request::Canonical { name } => self.canonical(client, name),
+            Request::Enter { name, directory } => self.enter(client, name, directory),
+            Request::List {
+                directory,
+                cookie,
+                thread,
+            } => self.list(client, directory, cookie, thread),
+            Request::Grant {
+                ofd,
+                offset,
+                length,
+            } => self.grant(ofd, offset, length),
+            Request::Published { ofd, start, end } => self.published(ofd, start, end),
+            Request::SetFlags { ofd, flags } => self.set_flags(ofd, flags),
+            Request::Space => Ok(self.space()),
+        }
+    }
+
+    fn space(&self) -> Answer {
+        let (limit, used, _) = self.arena.usage();
+        Answer::Space(limit, limit.saturating_sub(used), self.names.len() as u64)
+    }
+
+    /// What a step gets for a path where nothing is.
+    pub(super) fn missing(&mut self, client: Client, thread: u32, path: Vec<u8>) -> Outcome {
+        match self.flow.missing(client.step, &path) {
+            Missing::NotFound => Err(libc::ENOENT),
+            Missing::ProducerFailed(_) => Err(libc::EIO),
+            Missing::Wait => {
+                let target = WaitFor::Path(path.clone());
+                self.wait(client, thread, target, path, "to exist")
+            }
+        }
+    }
+
+    /// Puts the calling thread to sleep until the state machine releases it.
+    pub(super) fn wait(
+        &mut self,
+        client: Client,
+        thread: u32,
+        target: WaitFor,
+        path: Vec<u8>,
+        reason: &'static str,
+    ) -> Outcome {
+        let id = WaitId(self.next_wait);
+        self.next_wait += 1;
+        if let WaitFor::Listing(FileId(inode)) = target {
+            self.listers.entry(inode).or_default().push(id);
+        }
+        match self.flow.wait(id, client.step, target) {
+            // Both are found again by the same question, asked anew.
+            Some(Resolution::Ready) => {}
+            Some(Resolution::NotFound) => return Err(libc::ENOENT),
+            Some(Resolution::ProducerFailed(_)) => return Err(libc::EIO),
+            Some(Resolution::Deadlock) => return Err(libc::EDEADLK),
+            None => {
+                let (process, step, since) = (client.process, client.step, Instant::now());
+                let waiter = Waiter {
+                    process,
+                    thread,
+                    step,
+                    path,
+                    reason,
+                    since,
+                };
+                self.waiters.insert(id, waiter);
+                return Ok(Answer::Wait);
+            }
+        }
+        self.shared.wake_thread(client.process, thread);
+        Ok(Answer::Wait)
+    }
+
+    fn release(&mut self, id: WaitId, resolution: Resolution) {
+        let Some(waiter) = self.waiters.remove(&id) else {
+            return;
+        };
+        let waited = waiter.since.elapsed();
+        self.stats
+            .waited(waiter.step, &waiter.path, waiter.reason, waited, 1);
+        if !matches!(resolution, Resolution::Ready | Resolution::NotFound) {
+            self.verdicts
+                .insert((waiter.process, waiter.thread), resolution);
+        }
+        self.shared.wake_thread(waiter.process, waiter.thread);
+    }
+
+    /// Wakes those who list `directory` as a stream: it has a new entry.
+    pub(super) fn entry_added(&mut self, directory: Inode) {
+        for id in self.listers.remove(&directory).unwrap_or_default() {
+            self.flow.cancel(id);
+            self.release(id, Resolution::Ready);
+        }
+    }
+
+    /// Ends all waits of a process that is gone.
+    pub(super) fn forget_waits(&mut self, process: u32) {
+        let ids: Vec<_> = self
+            .waiters
+            .iter()
+            .filter(|(_, w)| w.process == process)
+            .collect();
+        let ids: Vec<_> = ids.into_iter().map(|(id, _)| *id).collect();
+        for id in ids {
+            self.flow.cancel(id);
+            self.waiters.remove(&id);
+        }
+        self.verdicts.retain(|(owner, _), _| *owner != process);
+    }
+
+    /// Carries out what the state machine has decided.
+    pub(super) fn settle(&mut self) {
+        for inode in self.names.take_found() {
+            self.announce_lower(inode);
+        }
+        loop {
+            let effects = self.flow.take_effects();
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                match effect {
+                    Effect::Finalized(FileId(inode)) => self.finalized(inode),
+                    Effect::Failed(FileId(inode), step) => self.failed(inode, step),
+                    Effect::Released(id, resolution) => self.release(id, resolution),
+                    Effect::Warning(warning) => self.warn_of(&warning),
+                }
+            }
+        }
+    }
+
+    /// Tells the state machine of what was found in the lower layer.
+    fn announce_lower(&mut self, inode: Inode) {
+        let Some(node) = self.names.get(inode) else {
+            return;
+        };
+        let kind = super::file_kind(node);
+        for path in self.names.paths_of(inode) {
+            self.flow.preexisting(&path, FileId(inode), kind);
+        }
+    }
+
+    fn record_of(&self, inode: Inode) -> Option<u32> {
+        self.names.get(inode)?.file()?.record
+    }
+
+    fn finalized(&mut self, inode: Inode) {
+        self.entry_added(inode);
+        let Some(record) = self.record_of(inode) else {
+            return;
+        };
+        self.records.settle(record, false);
+        let size = self.records.size(record);
+        for (step, told) in self.stats.told.remove(&inode).unwrap_or_default() {
+            if size > told {
+                let path = self.display(inode);
+                let reader = self.flow.step_name(step).to_owned();
+                self.doubt(format!(
+                    "step \"{reader}\" read {path} to the {told} bytes it had then and closed it, \
+                     but it has grown to {size}: probably truncated, use mode \"update\""
+                ));
+            }
+        }
+    }
+
+    fn failed(&mut self, inode: Inode, step: StepId) {
+        self.entry_added(inode);
+        if let Some(record) = self.record_of(inode) {
+            self.records.settle(record, true);
+        }
+        let (path, name) = (self.display(inode), self.flow.step_name(step).to_owned());
+        self.stats.warn(format!(
+            "{path} is incomplete: step \"{name}\" failed; readers got EIO"
+        ));
+    }
+
+    /// A path for messages: relative to `CAPIO_DIR`.
+    pub(super) fn display(&self, inode: Inode) -> String {
+        self.display_path(&self.names.path_of(inode))
+    }
+
+    /// As [`Self::display`], for an absolute path.
+    pub(super) fn display_path(&self, path: &[u8]) -> String {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = self.names.dir().as_os_str().as_bytes();
+        let rest = super::names::inside(dir, path).map_or(path, |rest| match rest {
+            [b'/', rest @ ..] => rest,
+            rest => rest,
+        });
+        String::from_utf8_lossy(if rest.is_empty() { b"." } else { rest }).into_owned()
+    }
+
+    fn warn_of(&mut self, warning: &Warning) {
+        let text = match warning {
+            Warning::WrittenAfterFinal { path, step, .. } => format!(
+                "step \"{}\" opened {} for writing after it was final: raise the count of \
+                 its on_close rule, or use on_termination",
+                self.flow.step_name(*step),
+                self.display_path(path)
+            ),
+            Warning::FinalWhileOpen { path, step, .. } => format!(
+                "{} became final by its on_close rule while step \"{}\" had it open for \
+                 writing: perhaps the count is too low",
+                self.display_path(path),
+                self.flow.step_name(*step)
+            ),
+            Warning::StreamTruncated { path, step, .. } => format!(
+                "step \"{}\" truncated {} while it may be read as a stream: what readers \
+                 already have is not recalled",
+                self.flow.step_name(*step),
+                self.display_path(path)
+            ),
+            Warning::JoinedEndedStep(step) => format!(
+                "a process joined step \"{}\" after it had ended: raise --step-grace",
+                self.flow.step_name(*step)
+            ),
+        };
+        self.stats.warn(text);
+    }
+
+    /// A warning that puts results in doubt: an error under `--strict`.
+    pub(super) fn doubt(&mut self, text: String) {
+        if self.config.strict {
+            self.stats.errors.push(text.clone());
+        }
+        self.stats.warn(text);
+    }
+
+    /// Breaks waits that nothing will ever end: those on the coordinator, and
+    /// those on the bytes of `files`.
+    pub(super) fn break_deadlock(&mut self, files: &[u32], diagnosis: String) {
+        let ids: Vec<_> = self.waiters.keys().copied().collect();
+        self.flow.break_waits(&ids);
+        for &record in files {
+            self.records.set_flags(record, FILE_DEADLOCK);
+            self.shared.wake_file(record);
+        }
+        self.stats.deadlock = Some(diagnosis);
+        self.settle();
+    }
+
+    /// Whether the spec sends this path to the real file system.
+    pub(super) fn excluded(&self, path: &[u8]) -> bool {
+        self.spec.rules_for(path).excluded
+    }
+
+    /// Marks the file as one that may be read as a stream, if its rules say so.
+    pub(super) fn mark_stream(&self, record: u32, path: &[u8]) {
+        let rules = self.spec.rules_for(path);
+        let streams = rules.firing == capio_specs::FiringRule::NoUpdate;
+        let marked = self
+            .shared
+            .file(record)
+            .flags
+            .load(std::sync::atomic::Ordering::Relaxed);
+        if streams && marked & FILE_STREAM == 0 {
+            self.records.set_stream(record);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Steps and their processes: who joins, who leaves, when a step is over.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Instant;
+
+use super::engine::{Client, Engine};
+use super::processes::killed_by;
+use crate::flow::{Ending, StepId};
+use crate::session::StepEnd;
+
+/// Where a step stands.
+#[derive(Debug, Default)]
+pub struct StepRun {
+    /// A process has joined, or the command has started it.
+    pub started: bool,
+    /// How it ended.
+    pub end: Option<StepEnd>,
+    /// Since when it has no process (without supervision).
+    idle_since: Option<Instant>,
+    /// A process of it was killed by this signal.
+    killed: Option<i32>,
+}
+
+impl Engine {
+    /// Takes in a process that greets as part of step `app`.
+    ///
+    /// # Errors
+    /// `EAGAIN`: too many processes; `ENOMEM`; `ESHUTDOWN`: the session ends.
+    pub fn attach(&mut self, pid: i32, app: &str) -> Result<(Client, u32), i32> {
+        if self.draining {
+            return Err(libc::ESHUTDOWN);
+        }
+        if let Some(old) = self.processes.of_pid(pid) {
+            // The same process after `exec`, or after it lost its connection.
+            self.retire(old);
+        }
+        let step = self.flow.step(app);
+        let (process, generation) = self.processes.join(pid, step)?;
+        self.records.process_end = self.processes.end();
+        let run = self.runs.entry(step).or_default();
+        run.idle_since = None;
+        if !std::mem::replace(&mut run.started, true) || run.end.take().is_some() {
+            self.flow.step_started(step);
+        }
+        self.settle();
+        Ok((Client { process, step }, generation))
+    }
+
+    fn retire(&mut self, process: u32) -> Option<StepId> {
+        self.wipe_unpublished(process);
+        self.forget_waits(process);
+        self.processes.leave(process).map(|gone| gone.step)
+    }
+
+    /// A client speaks another version of the protocol.
+    pub fn refused_version(&mut self, pid: i32, version: u32) {
+        self.stats.warn(format!(
+            "process {pid} has a libcapio_posix.so of another version ({version}): \
+             use the one that was built with this coordinator"
+        ));
+    }
+
+    /// Process record `process` has ended; everything it held is free.
+    pub fn process_ended(&mut self, process: u32, generation: u32, pidfd: &OwnedFd) {
+        let Some(known) = self.processes.get(process) else {
+            return;
+        };
+        if known.generation != generation {
+            return;
+        }
+        let pid = known.pid;
+        let signal = exit_signal(pidfd)
+            .or_else(|| killed_by(pid))
+            .filter(|signal| *signal != 0);
+        // Its last closes were queued before its end was.
+        self.drain_closes();
+        let Some(step) = self.retire(process) else {
+            return;
+        };
+        self.records.reap_limbo();
+        let idle = self.processes.count(step) == 0;
+        let run = self.runs.entry(step).or_default();
+        run.killed = run.killed.or(signal);
+        run.idle_since = idle.then(Instant::now);
+        self.settle();
+    }
+
+    /// Work that time brings: steps whose grace is over, pages whose readers
+    /// are gone.
+    pub fn tick(&mut self, now: Instant) {
+        self.records.reap_limbo();
+        if !self.config.supervised {
+            let grace = self.config.step_grace;
+            let over = |run: &StepRun| {
+                run.end.is_none()
+                    && run
+                        .idle_since
+                        .is_some_and(|since| now.duration_since(since) >= grace)
+            };
+            let ended: Vec<_> = self
+                .runs
+                .iter()
+                .filter(|(_, run)| over(run))
+                .map(|(step, _)| *step)
+                .collect();
+            for step in ended {
+                let killed = self.runs.get(&step).and_then(|run| run.killed);
+                let end = killed.map_or(StepEnd::Success, StepEnd::Signal);
+                self.end_step(step, end);
+            }
+        }
+        self.look_for_deadlock(now);
+        self.settle();
+    }
+
+    /// A step is over.
+    pub fn end_step(&mut self, step: StepId, end: StepEnd) {
+        self.drain_closes();
+        let good = end.is_success() || self.config.continue_on_error;
+        let run = self.runs.entry(step).or_default();
+        run.end = Some(end);
+        self.flow.step_ended(
+            step,
+            if good {
+                Ending::Success
+            } else {
+                Ending::Failed
+            },
+        );
+        self.settle();
+    }
+
+    /// A step is about to start.
+    pub fn start_step(&mut self, step: StepId) {
+        let run = self.runs.entry(step).or_default();
+        if !std::mem::replace(&mut run.started, true) {
+            self.flow.step_started(step);
+        }
+        self.settle();
+    }
+}
+
+/// The signal that killed the process, 0 for none, from a kernel that keeps it
+/// (Linux 6.15).
+fn exit_signal(pidfd: &OwnedFd) -> Option<i32> {
+    const PIDFD_GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
+    const PIDFD_INFO_EXIT: u64 = 8;
+    /// `struct pidfd_info` of `linux/pidfd.h`, first version.
+    #[repr(C)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    let mut info = Info {
+        mask: PIDFD_INFO_EXIT,
+        cgroup: 0,
+        ids: [0; 11],
+        exit_code: 0,
+    };
+    // SAFETY: the kernel fills at most the size that the number encodes (64).
+    let done = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    (done == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code & 0x7f)
+}

@@ -1,0 +1,47 @@
+//! The engine of a session: shared memory, namespace, processes, and the
+//! control plane that ties them together.
+
+mod admin;
+mod arena;
+mod attributes;
+mod calls;
+mod deadlock;
+mod engine;
+mod export;
+mod guardian;
+mod members;
+mod names;
+mod opens;
+mod proc_scan;
+mod processes;
+mod records;
+mod server;
+mod shm;
+mod snapshot;
+mod start;
+mod stats;
+
+pub use start::{session_dir, start};
+
+use wire::layout::{WAIT_FINAL, WAIT_STREAM};
+
+use crate::flow::FileKind;
+use names::{Kind, Node};
+
+/// What the state machine calls a node.
+fn file_kind(node: &Node) -> FileKind {
+    if matches!(node.kind, Kind::Directory(_)) {
+        FileKind::Directory
+    } else {
+        FileKind::File
+    }
+}
+
+/// What a read waits for, as the report names it.
+fn wait_reason(wait: u32) -> &'static str {
+    match wait {
+        WAIT_FINAL => "to be final",
+        WAIT_STREAM => "more bytes",
+        _ => "nothing",
+    }
+}

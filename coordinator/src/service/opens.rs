@@ -1,0 +1,669 @@
+//! Opening files, and the open file descriptions (OFDs) that result.
+//!
+//! Each OFD is a real open of the file's *reservation inode* under a name of
+//! its own, handed to the client as a descriptor. The kernel then counts its
+//! references, across `dup`, `fork`, `exec` and death, and inotify tells when
+//! the last is gone.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::stat::Mode;
+use wire::layout::{FILE_FINAL, WAIT_FINAL, WAIT_NEVER, WAIT_STREAM};
+use wire::limits::{MAX_FILE_SIZE, MAX_OFDS};
+use wire::message::Name;
+use wire::place;
+
+use super::engine::{Answer, Client, Engine, Outcome};
+use super::names::{Attr, FileNode, Inode, Kind, Walk, now};
+use super::processes::killed_by;
+use crate::flow::{FileId, FileKind, Reading, StepId};
+
+/// Flags that make no sense for a reservation.
+const NOT_KEPT: i32 = libc::O_CREAT
+    | libc::O_EXCL
+    | libc::O_TRUNC
+    | libc::O_NOFOLLOW
+    | libc::O_DIRECTORY
+    | libc::O_DIRECT
+    | libc::O_NOCTTY
+    | libc::O_PATH
+    | libc::O_CLOEXEC;
+
+/// An open file description.
+#[derive(Debug)]
+pub struct Ofd {
+    /// Its file.
+    pub inode: Inode,
+    /// The file's record.
+    pub record: u32,
+    /// Who opened it.
+    pub pid: i32,
+    /// Step of that process.
+    pub step: StepId,
+    /// Flags of `open(2)`.
+    pub flags: i32,
+    /// The path it was opened by.
+    pub path: Vec<u8>,
+}
+
+impl Ofd {
+    /// Whether it can be written to.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.flags & libc::O_ACCMODE != libc::O_RDONLY
+    }
+}
+
+/// All open file descriptions.
+pub struct Ofds {
+    open: HashMap<u32, Ofd>,
+    free: Vec<u32>,
+    next: u32,
+    names: PathBuf,
+    reserved: PathBuf,
+}
+
+impl Ofds {
+    /// None; names and reservations lie in the session's directory.
+    #[must_use]
+    pub fn new(session: &Path) -> Self {
+        Self {
+            open: HashMap::new(),
+            free: Vec::new(),
+            next: 0,
+            names: session.join(place::OPEN),
+            reserved: session.join(place::RESERVED),
+        }
+    }
+
+    /// The description `id`.
+    #[must_use]
+    pub fn get(&self, id: u32) -> Option<&Ofd> {
+        self.open.get(&id)
+    }
+
+    /// All: number and description.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Ofd)> {
+        self.open.iter().map(|(id, ofd)| (*id, ofd))
+    }
+
+    fn reservation(&self, record: u32) -> PathBuf {
+        self.reserved.join(record.to_string())
+    }
+
+    /// Makes the reservation inode of a file record.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn reserve(&self, record: u32) -> io::Result<()> {
+        let path = self.reservation(record);
+        File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map(drop)
+    }
+
+    /// Removes it.
+    pub fn unreserve(&self, record: u32) {
+        // It may be missing when its making failed.
+        let _ = std::fs::remove_file(self.reservation(record));
+    }
+
+    fn take(&mut self) -> Option<u32> {
+        self.free.pop().or_else(|| {
+            (self.next < MAX_OFDS).then(|| {
+                self.next += 1;
+                self.next - 1
+            })
+        })
+    }
+
+    /// Opens the reservation under a name of its own.
+    fn descriptor(&self, id: u32, record: u32, flags: i32) -> nix::Result<OwnedFd> {
+        let name = self.names.join(id.to_string());
+        std::fs::hard_link(self.reservation(record), &name).map_err(errno)?;
+        let kept = OFlag::from_bits_retain(flags & !NOT_KEPT) | OFlag::O_CLOEXEC;
+        let opened = open(&name, kept, Mode::empty());
+        std::fs::remove_file(&name).map_err(errno)?;
+        let fd = opened?;
+        // A write that misses the shim must fail: EFBIG.
+        nix::unistd::lseek(fd.as_fd(), i64::MAX, nix::unistd::Whence::SeekSet)?;
+        Ok(fd)
+    }
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Watches for last closes of open file descriptions.
+pub struct Watch {
+    inotify: Inotify,
+}
+
+impl Watch {
+    /// A watch of the session's names of open file descriptions.
+    ///
+    /// # Errors
+    /// What the kernel says (`EMFILE`: too many inotify instances).
+    pub fn new(session: &Path) -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let events = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_CLOSE_NOWRITE;
+        inotify.add_watch(&session.join(place::OPEN), events)?;
+        Ok(Self { inotify })
+    }
+
+    /// Readable when something was closed.
+    ///
+    /// # Errors
+    /// When it cannot be duplicated.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.inotify.as_fd().try_clone_to_owned()
+    }
+
+    /// Descriptions closed since; `None` in place of a number: the queue has
+    /// overflown.
+    fn closed(&self) -> Vec<Option<u32>> {
+        let mut closed = Vec::new();
+        while let Ok(events) = self.inotify.read_events() {
+            closed.extend(events.iter().filter_map(|event| {
+                if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                    return Some(None);
+                }
+                event.name.as_ref()?.to_str()?.parse().ok().map(Some)
+            }));
+        }
+        closed
+    }
+}
+
+impl Engine {
+    /// `open(2)`.
+    pub(super) fn open(
+        &mut self,
+        client: Client,
+        name: Name<'_>,
+        flags: i32,
+        mode: u32,
+        thread: u32,
+    ) -> Outcome {
+        if flags & libc::O_TMPFILE == libc::O_TMPFILE {
+            return Err(libc::EOPNOTSUPP);
+        }
+        let exclusive = flags & libc::O_CREAT != 0 && flags & libc::O_EXCL != 0;
+        let follow = flags & libc::O_NOFOLLOW == 0 && !exclusive;
+        match self.names.walk(name.base, name.path, follow) {
+            Walk::Error(error) => Err(error),
+            Walk::Outside(path) => Ok(Answer::Native(path, None)),
+            Walk::Found {
+                inode,
+                parent,
+                name,
+            } => {
+                let path = if name.is_empty() {
+                    self.names.path_of(inode)
+                } else {
+                    self.names.path_in(parent, &name)
+                };
+                if self.excluded(&path) {
+                    return Ok(Answer::Native(path, None));
+                }
+                if exclusive {
+                    Err(libc::EEXIST)
+                } else {
+                    self.open_found(client, inode, path, flags)
+                }
+            }
+            Walk::Missing {
+                parent,
+                name,
+                path,
+                slash,
+            } => {
+                if self.excluded(&path) {
+                    return self
+                        .native_parent(&path)
+                        .map(|()| Answer::Native(path, None));
+                }
+                if flags & libc::O_CREAT == 0 {
+                    return self.missing(client, thread, path);
+                }
+                let parent = parent.ok_or(libc::ENOENT)?;
+                if slash {
+                    return Err(libc::EISDIR);
+                }
+                let inode = self.create(client, parent, name, &path, mode)?;
+                self.open_record(client, inode, path, flags)
+            }
+        }
+    }
+
+    /// The real directory of an excluded path exists wherever the session's does.
+    pub(super) fn native_parent(&self, path: &[u8]) -> Result<(), i32> {
+        use std::os::unix::ffi::OsStrExt;
+        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(parent).map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    /// Makes an empty file.
+    pub(super) fn create(
+        &mut self,
+        client: Client,
+        parent: Inode,
+        name: Vec<u8>,
+        path: &[u8],
+        mode: u32,
+    ) -> Result<Inode, i32> {
+        self.may_write(parent)?;
+        let (uid, gid) = self.identity(parent);
+        let attr = Attr::fresh(mode, uid, gid);
+        let file = FileNode {
+            creator: Some(client.step),
+            modified: true,
+            ..FileNode::default()
+        };
+        let made = self
+            .names
+            .make(parent, name.clone(), Kind::File(file), attr);
+        let inode = made.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))?;
+        let record = self.new_record(inode, &attr).inspect_err(|_| {
+            self.names.unbind(parent, &name);
+            self.names.drop_node(inode);
+        })?;
+        if let Some(file) = self.names.file_mut(inode) {
+            file.record = Some(record);
+        }
+        self.names.touch(parent);
+        self.mark_stream(record, path);
+        self.flow
+            .created(path, FileId(inode), FileKind::File, Some(client.step));
+        self.entry_added(parent);
+        Ok(inode)
+    }
+
+    fn new_record(&mut self, inode: Inode, attr: &Attr) -> Result<u32, i32> {
+        self.records.process_end = self.processes.end();
+        let record = self.records.create(inode, attr)?;
+        self.ofds.reserve(record).map_err(|error| {
+            self.records.release(record);
+            error.raw_os_error().unwrap_or(libc::EIO)
+        })?;
+        Ok(record)
+    }
+
+    fn open_found(&mut self, client: Client, inode: Inode, path: Vec<u8>, flags: i32) -> Outcome {
+        let access = flags & libc::O_ACCMODE;
+        let writes = access != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
+        let Some(node) = self.names.get(inode) else {
+            return Err(libc::ENOENT);
+        };
+        if !matches!(node.kind, Kind::Directory(_)) && flags & libc::O_DIRECTORY != 0 {
+            return Err(libc::ENOTDIR);
+        }
+        match &node.kind {
+            Kind::Symlink(_) => Err(libc::ELOOP),
+            Kind::Special { path, .. } => Ok(Answer::Native(bytes(path), None)),
+            Kind::Directory(_) if writes || flags & libc::O_CREAT != 0 => Err(libc::EISDIR),
+            Kind::Directory(_) => self.open_directory(inode),
+            Kind::File(file) => {
+                let (lower, record) = (file.lower.clone(), file.record);
+                let wanted = match access {
+                    libc::O_RDONLY => libc::R_OK,
+                    libc::O_WRONLY => libc::W_OK,
+                    _ => libc::R_OK | libc::W_OK,
+                };
+                self.permitted(inode, wanted as u32)?;
+                if let (Some(lower), None, false) = (&lower, record, writes) {
+                    self.mark_consumed(client, inode);
+                    return Ok(Answer::Native(bytes(lower), Some(inode)));
+                }
+                if record.is_none() {
+                    self.copy_up(inode, flags & libc::O_TRUNC != 0)?;
+                }
+                self.open_record(client, inode, path, flags)
+            }
+        }
+    }
+
+    fn open_directory(&mut self, inode: Inode) -> Outcome {
+        self.permitted(inode, libc::R_OK as u32)?;
+        let path = self.names.shadow_of(inode);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = open(&path, flags, Mode::empty()).map_err(|error| error as i32)?;
+        Ok(Answer::Directory(inode, fd))
+    }
+
+    fn mark_consumed(&mut self, client: Client, inode: Inode) {
+        if let Some(file) = self.names.file_mut(inode)
+            && file.creator != Some(client.step)
+        {
+            file.consumed = true;
+        }
+    }
+
+    /// Brings the content of a lower file into the cache (`empty`: nothing of
+    /// it), so that it can be changed.
+    pub(super) fn copy_up(&mut self, inode: Inode, empty: bool) -> Result<u32, i32> {
+        let file = self
+            .names
+            .get(inode)
+            .and_then(|node| node.file())
+            .ok_or(libc::ENOENT)?;
+        if let Some(record) = file.record {
+            return Ok(record);
+        }
+        let lower = file.lower.clone().ok_or(libc::EIO)?;
+        let fail = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+        let source = File::open(&lower).map_err(fail)?;
+        let meta = source.metadata().map_err(fail)?;
+        let attr = Attr::of(&meta);
+        let record = self.new_record(inode, &attr)?;
+        let copied = if empty {
+            Ok(())
+        } else {
+            self.copy_content(record, &source)
+        };
+        if let Err(error) = copied {
+            self.drop_record(record);
+            return Err(error);
+        }
+        self.records.set_attr(record, &attr);
+        if let Some(file) = self.names.file_mut(inode) {
+            file.record = Some(record);
+            file.seen = Some(super::names::seen(&meta));
+        }
+        if self.flow.is_final(FileId(inode)) {
+            self.records.set_flags(record, FILE_FINAL);
+        }
+        Ok(record)
+    }
+
+    fn copy_content(&mut self, record: u32, source: &File) -> Result<(), i32> {
+        use std::os::unix::fs::FileExt;
+        let size = source.metadata().map_err(|_| libc::EIO)?.size();
+        if size > MAX_FILE_SIZE {
+            return Err(libc::EFBIG);
+        }
+        let mut buffer = vec![0; 1 << 20];
+        let mut at = 0;
+        loop {
+            let read = source.read_at(&mut buffer, at);
+            let length = read.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))?;
+            if length == 0 {
+                return Ok(());
+            }
+            self.records
+                .write(record, at, buffer.get(..length).unwrap_or_default())?;
+            at += length as u64;
+        }
+    }
+
+    /// Makes an open file description of a file in the cache.
+    fn open_record(&mut self, client: Client, inode: Inode, path: Vec<u8>, flags: i32) -> Outcome {
+        let file = self
+            .names
+            .get(inode)
+            .and_then(|node| node.file())
+            .ok_or(libc::ENOENT)?;
+        let record = file.record.ok_or(libc::EIO)?;
+        let access = flags & libc::O_ACCMODE;
+        let reads = access != libc::O_WRONLY && flags & libc::O_PATH == 0;
+        let writes = access != libc::O_RDONLY;
+        let wait = if reads {
+            self.reading(client, inode, &path)?
+        } else {
+            WAIT_NEVER
+        };
+        let id = self.ofds.take().ok_or(libc::ENFILE)?;
+        let opened = self.shared.back_ofd(id).map_err(|_| Errno::ENOMEM);
+        let opened = opened.and_then(|()| self.ofds.descriptor(id, record, flags));
+        let fd = opened.map_err(|error| {
+            self.ofds.free.push(id);
+            error as i32
+        })?;
+        self.fill_ofd(id, record, flags, wait);
+        if flags & libc::O_TRUNC != 0 && self.records.size(record) > 0 {
+            self.records.truncate(record, 0);
+            self.modified(inode, record);
+            self.flow.truncated(FileId(inode), client.step);
+        }
+        if reads {
+            self.mark_consumed(client, inode);
+        }
+        if let Some(file) = self.names.file_mut(inode) {
+            file.open += 1;
+            file.writers += u32::from(writes);
+            file.modified |= flags & libc::O_TRUNC != 0;
+        }
+        let pid = self
+            .processes
+            .get(client.process)
+            .map_or(0, |process| process.pid);
+        let ofd = Ofd {
+            inode,
+            record,
+            pid,
+            step: client.step,
+            flags,
+            path,
+        };
+        self.ofds.open.insert(id, ofd);
+        if writes {
+            self.mark_named_stream(inode, record);
+            self.flow.writer_opened(FileId(inode), client.step);
+            if self.records.size(record) == 0 {
+                // Ahead of the first write; without space that one will tell.
+                let _ = self.records.grant(record, 0, 1);
+            }
+        }
+        Ok(Answer::Opened(id, fd))
+    }
+
+    fn mark_named_stream(&self, inode: Inode, record: u32) {
+        for path in self.names.paths_of(inode) {
+            self.mark_stream(record, &path);
+        }
+    }
+
+    /// What reads of a file wait for: `WAIT_*`.
+    fn reading(&mut self, client: Client, inode: Inode, path: &[u8]) -> Result<u32, i32> {
+        match self.flow.reading(client.step, FileId(inode), path) {
+            Reading::Free => Ok(WAIT_NEVER),
+            Reading::UntilFinal => Ok(WAIT_FINAL),
+            Reading::Stream => Ok(WAIT_STREAM),
+            Reading::Failed(_) => Err(libc::EIO),
+        }
+    }
+
+    fn fill_ofd(&self, id: u32, record: u32, flags: i32, wait: u32) {
+        let sync = self.shared.ofd_sync(id);
+        for word in [
+            &sync.offset,
+            &sync.read,
+            &sync.written,
+            &sync.waited,
+            &sync.told,
+        ] {
+            word.store(0, Relaxed);
+        }
+        sync.word.store(0, Relaxed);
+        sync.waits.store(0, Relaxed);
+        let meta = self.shared.ofd(id);
+        meta.file.store(record, Relaxed);
+        meta.flags.store((flags & !NOT_KEPT) as u32, Relaxed);
+        meta.wait.store(wait, Relaxed);
+        meta.generation
+            .store((meta.generation.load(Relaxed) + 1) | 1, SeqCst);
+    }
+
+    /// The file's content or attributes are the session's own from now on.
+    pub(super) fn modified(&mut self, inode: Inode, record: u32) {
+        let time = now() as u64;
+        let sync = self.shared.file_sync(record);
+        sync.modified.store(time, Relaxed);
+        sync.changed.store(time, SeqCst);
+        if let Some(file) = self.names.file_mut(inode) {
+            file.modified = true;
+        }
+    }
+
+    /// Takes note of all open file descriptions that were closed.
+    pub fn drain_closes(&mut self) {
+        for closed in self.watch.closed() {
+            match closed {
+                Some(id) => self.closed(id),
+                None => self.rescan(),
+            }
+        }
+        self.settle();
+    }
+
+    fn closed(&mut self, id: u32) {
+        let Some(ofd) = self.ofds.open.remove(&id) else {
+            return;
+        };
+        let sync = self.shared.ofd_sync(id);
+        let (read, written) = (sync.read.load(SeqCst), sync.written.load(SeqCst));
+        self.stats.moved(ofd.step, read, written);
+        let waits = u64::from(sync.waits.load(SeqCst));
+        if waits > 0 {
+            let time = Duration::from_nanos(sync.waited.load(SeqCst));
+            let reason = super::wait_reason(self.shared.ofd(id).wait.load(Relaxed));
+            self.stats.waited(ofd.step, &ofd.path, reason, time, waits);
+        }
+        let told = sync.told.load(SeqCst);
+        let stream = self.shared.ofd(id).wait.load(Relaxed) == WAIT_STREAM;
+        let at_told = told > 0 && sync.offset.load(SeqCst) == told;
+        if stream && at_told && !self.flow.is_final(FileId(ofd.inode)) {
+            self.stats
+                .told
+                .entry(ofd.inode)
+                .or_default()
+                .push((ofd.step, told));
+        }
+        self.shared.ofd(id).generation.fetch_add(1, SeqCst);
+        self.ofds.free.push(id);
+        self.closed_file(&ofd, written);
+    }
+
+    fn closed_file(&mut self, ofd: &Ofd, written: u64) {
+        let Some(file) = self.names.file_mut(ofd.inode) else {
+            return;
+        };
+        file.open = file.open.saturating_sub(1);
+        file.modified |= written > 0;
+        if ofd.writes() {
+            file.writers = file.writers.saturating_sub(1);
+            if file.writers == 0 {
+                self.records.trim(ofd.record);
+            }
+            if killed_by(ofd.pid).is_some_and(|signal| signal != 0) {
+                self.flow.writer_died(FileId(ofd.inode), ofd.step);
+            } else {
+                self.flow.writer_closed(FileId(ofd.inode), ofd.step);
+            }
+        }
+        self.drop_unused(ofd.inode);
+    }
+
+    /// Forgets a file that has neither a name nor an open description.
+    pub(super) fn drop_unused(&mut self, inode: Inode) {
+        let Some(node) = self.names.get(inode) else {
+            return;
+        };
+        let open = node.file().map_or(0, |file| file.open);
+        if open > 0 || !node.names.is_empty() {
+            return;
+        }
+        if let Some(node) = self.names.drop_node(inode) {
+            if let Some(record) = node.file().and_then(|file| file.record) {
+                self.drop_record(record);
+            }
+            self.flow.forgotten(FileId(inode));
+        }
+    }
+
+    fn drop_record(&mut self, record: u32) {
+        self.ofds.unreserve(record);
+        self.records.release(record);
+    }
+
+    /// After lost events: what no process has open any more is closed.
+    fn rescan(&mut self) {
+        let open = super::proc_scan::open_names(&self.session.join(place::OPEN));
+        let gone: Vec<_> = self
+            .ofds
+            .open
+            .keys()
+            .filter(|id| !open.contains(id))
+            .copied()
+            .collect();
+        gone.into_iter().for_each(|id| self.closed(id));
+    }
+
+    /// Pages for a write.
+    pub(super) fn grant(&mut self, ofd: u32, offset: u64, length: u64) -> Outcome {
+        let ofd = self
+            .ofds
+            .get(ofd)
+            .filter(|ofd| ofd.writes())
+            .ok_or(libc::EBADF)?;
+        let record = ofd.record;
+        self.records.grant(record, offset, length)?;
+        Ok(Answer::Ok)
+    }
+
+    /// A range beyond the frontier is written.
+    pub(super) fn published(&mut self, ofd: u32, start: u64, end: u64) -> Outcome {
+        let ofd = self
+            .ofds
+            .get(ofd)
+            .filter(|ofd| ofd.writes())
+            .ok_or(libc::EBADF)?;
+        let record = ofd.record;
+        self.records.published(record, start, end);
+        Ok(Answer::Ok)
+    }
+
+    /// `F_SETFL`.
+    pub(super) fn set_flags(&mut self, id: u32, flags: i32) -> Outcome {
+        const SETTABLE: i32 = libc::O_APPEND | libc::O_NONBLOCK | libc::O_NOATIME;
+        let ofd = self.ofds.open.get_mut(&id).ok_or(libc::EBADF)?;
+        ofd.flags = (ofd.flags & !SETTABLE) | (flags & SETTABLE);
+        self.shared
+            .ofd(id)
+            .flags
+            .store((ofd.flags & !NOT_KEPT) as u32, SeqCst);
+        Ok(Answer::Ok)
+    }
+
+    /// What became of the writes that a dead process had begun: nothing.
+    pub(super) fn wipe_unpublished(&mut self, process: u32) {
+        for (record, start, end) in self.processes.writes(process) {
+            let known = self.ofds.iter().any(|(_, ofd)| ofd.record == record);
+            let from = start.max(self.records.size(record));
+            if known && from < end {
+                self.records.wipe(record, from, end);
+            }
+        }
+    }
+}
+
+/// A path's bytes.
+pub(super) fn bytes(path: &Path) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt;
+    path.as_os_str().as_bytes().to_vec()
+}

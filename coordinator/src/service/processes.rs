@@ -1,0 +1,194 @@
+//! Attached processes and their records in shared memory.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use wire::limits::MAX_PROCESSES;
+
+use super::shm::Shared;
+use crate::flow::StepId;
+
+/// An attached process.
+#[derive(Debug)]
+pub struct Process {
+    /// Process id.
+    pub pid: i32,
+    /// Step.
+    pub step: StepId,
+    /// Generation of its record.
+    pub generation: u32,
+}
+
+/// All attached processes, by record.
+pub struct Processes {
+    shared: Arc<Shared>,
+    by_record: HashMap<u32, Process>,
+    by_pid: HashMap<i32, u32>,
+    free: Vec<u32>,
+    next: u32,
+}
+
+/// A descriptor that becomes readable when process `pid` ends.
+///
+/// # Errors
+/// `ESRCH` when it has ended.
+pub fn pidfd(pid: i32) -> std::io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes plain integers and returns a new descriptor.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+impl Processes {
+    /// None.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let (by_record, by_pid) = (HashMap::new(), HashMap::new());
+        Self {
+            shared,
+            by_record,
+            by_pid,
+            free: Vec::new(),
+            next: 0,
+        }
+    }
+
+    /// Gives `pid` a record.
+    ///
+    /// # Errors
+    /// `EAGAIN` when there are too many, `ENOMEM`.
+    pub fn join(&mut self, pid: i32, step: StepId) -> Result<(u32, u32), i32> {
+        let record = self.free.pop().or_else(|| {
+            (self.next < MAX_PROCESSES).then(|| {
+                self.next += 1;
+                self.next - 1
+            })
+        });
+        let record = record.ok_or(libc::EAGAIN)?;
+        if self.shared.back_process(record).is_err() {
+            self.free.push(record);
+            return Err(libc::ENOMEM);
+        }
+        clear(&self.shared, record);
+        let meta = self.shared.process(record);
+        meta.pid.store(pid as u32, Relaxed);
+        let generation = (meta.generation.load(Relaxed) + 1) | 1;
+        meta.generation.store(generation, SeqCst);
+        self.by_record.insert(
+            record,
+            Process {
+                pid,
+                step,
+                generation,
+            },
+        );
+        self.by_pid.insert(pid, record);
+        Ok((record, generation))
+    }
+
+    /// The record of `pid`.
+    #[must_use]
+    pub fn of_pid(&self, pid: i32) -> Option<u32> {
+        self.by_pid.get(&pid).copied()
+    }
+
+    /// The process of `record`.
+    #[must_use]
+    pub fn get(&self, record: u32) -> Option<&Process> {
+        self.by_record.get(&record)
+    }
+
+    /// All: record and process.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Process)> {
+        self.by_record
+            .iter()
+            .map(|(record, process)| (*record, process))
+    }
+
+    /// Number of processes of `step`.
+    #[must_use]
+    pub fn count(&self, step: StepId) -> usize {
+        self.by_record
+            .values()
+            .filter(|process| process.step == step)
+            .count()
+    }
+
+    /// After the highest record ever used.
+    #[must_use]
+    pub fn end(&self) -> u32 {
+        self.next
+    }
+
+    /// Takes the record of a process that has ended: from now on the words that
+    /// it holds are free for others, and its hazards are void.
+    pub fn leave(&mut self, record: u32) -> Option<Process> {
+        let process = self.by_record.remove(&record)?;
+        let meta = self.shared.process(record);
+        meta.generation
+            .store(process.generation.wrapping_add(1), SeqCst);
+        if self.by_pid.get(&process.pid) == Some(&record) {
+            self.by_pid.remove(&process.pid);
+        }
+        self.free.push(record);
+        Some(process)
+    }
+
+    /// Ranges that threads of `record` were writing: file record, start, end.
+    #[must_use]
+    pub fn writes(&self, record: u32) -> Vec<(u32, u64, u64)> {
+        let threads = self.shared.record(record).threads.iter();
+        threads
+            .filter_map(|slot| {
+                let file = (slot.hazard.load(SeqCst) as u32).checked_sub(1)?;
+                let (start, end) = (slot.write_start.load(SeqCst), slot.write_end.load(SeqCst));
+                (start < end).then_some((file, start, end))
+            })
+            .collect()
+    }
+}
+
+fn clear(shared: &Shared, record: u32) {
+    for slot in &shared.record(record).threads {
+        slot.tid.store(0, Relaxed);
+        slot.waits_for.store(0, Relaxed);
+        for word in [
+            &slot.hazard,
+            &slot.write_start,
+            &slot.write_end,
+            &slot.waits_at,
+        ] {
+            word.store(0, Relaxed);
+        }
+    }
+}
+
+/// How a process that is ending ends: the signal that kills it, or 0; `None`
+/// while it does not end or when that cannot be known any more.
+#[must_use]
+pub fn killed_by(pid: i32) -> Option<i32> {
+    const PF_EXITING: u64 = 4;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<_> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let state = *fields.first()?;
+    let flags: u64 = fields.get(6)?.parse().ok()?;
+    let code: i32 = fields.get(49)?.parse().ok()?;
+    (state == "Z" || state == "X" || flags & PF_EXITING != 0).then_some(code & 0x7f)
+}
+
+/// Whether the descriptor is readable now.
+#[must_use]
+pub fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut poll = libc::pollfd {
+        fd: pidfd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one valid pollfd, no waiting.
+    unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+}

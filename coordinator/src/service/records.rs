@@ -1,0 +1,652 @@
+//! File records (FCBs) of files whose content is in the cache, and the pages
+//! that they hold.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+
+use wire::layout::{
+    DIRECT, FILE_FAILED, FILE_FINAL, FILE_STREAM, FILE_WITHHELD, MAP_ENTRIES, Piece,
+};
+use wire::limits::{CHUNK, MAX_FILE_SIZE, MAX_FILES, MAX_MAP_BLOCKS, MAX_PROCESSES, PAGE};
+
+use super::arena::{Arena, Run};
+use super::names::Attr;
+use super::shm::Shared;
+
+/// Most bytes granted ahead of a writer.
+const AHEAD: u64 = 8 * CHUNK;
+/// Ranges beyond the frontier that are remembered per file; further ones wait
+/// for finality.
+const MAX_WITHHELD: usize = 4096;
+
+/// Pages that left a file while somebody might still be copying from them.
+struct Limbo {
+    run: Run,
+    /// Hazard slots that named the file: process, thread, content.
+    seen: Vec<(u32, usize, u64)>,
+}
+
+/// All file records.
+pub struct Records {
+    shared: Arc<Shared>,
+    arena: Arc<Arena>,
+    free: Vec<u32>,
+    next: u32,
+    free_blocks: Vec<u32>,
+    next_block: u32,
+    limbo: Vec<Limbo>,
+    withheld: HashMap<u32, BTreeMap<u64, u64>>,
+    /// Process records in use lie below.
+    pub process_end: u32,
+}
+
+impl Records {
+    /// No record yet.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, arena: Arc<Arena>) -> Self {
+        Self {
+            shared,
+            arena,
+            free: Vec::new(),
+            next: 0,
+            free_blocks: Vec::new(),
+            next_block: 0,
+            limbo: Vec::new(),
+            withheld: HashMap::new(),
+            process_end: 0,
+        }
+    }
+
+    /// Makes the record of an empty file.
+    ///
+    /// # Errors
+    /// `ENFILE` when there are too many files, `ENOMEM`.
+    pub fn create(&mut self, inode: u64, attr: &Attr) -> Result<u32, i32> {
+        let record = self.free.pop().or_else(|| {
+            (self.next < MAX_FILES).then(|| {
+                self.next += 1;
+                self.next - 1
+            })
+        });
+        let record = record.ok_or(libc::ENFILE)?;
+        if self.shared.back_file(record).is_err() {
+            self.free.push(record);
+            return Err(libc::ENOMEM);
+        }
+        let file = self.shared.file(record);
+        file.generation.fetch_add(1, SeqCst);
+        file.flags.store(0, Relaxed);
+        file.inode.store(inode, Relaxed);
+        file.withheld.store(u64::MAX, Relaxed);
+        file.root.store(0, Relaxed);
+        file.links.store(1, Relaxed);
+        file.map.iter().for_each(|entry| entry.store(0, Relaxed));
+        let sync = self.shared.file_sync(record);
+        for word in [&sync.size, &sync.frontier] {
+            word.store(0, Relaxed);
+        }
+        for word in [&sync.append, &sync.waiters] {
+            word.store(0, Relaxed);
+        }
+        self.set_attr(record, attr);
+        Ok(record)
+    }
+
+    /// Sets owner, permissions and times.
+    pub fn set_attr(&self, record: u32, attr: &Attr) {
+        let file = self.shared.file(record);
+        file.mode.store(libc::S_IFREG | attr.mode, Relaxed);
+        file.uid.store(attr.uid, Relaxed);
+        file.gid.store(attr.gid, Relaxed);
+        file.born.store(attr.born as u64, Relaxed);
+        let sync = self.shared.file_sync(record);
+        sync.modified.store(attr.modified as u64, Relaxed);
+        sync.accessed.store(attr.accessed as u64, Relaxed);
+        sync.changed.store(attr.changed as u64, SeqCst);
+    }
+
+    /// Owner, permissions and times.
+    #[must_use]
+    pub fn attr(&self, record: u32) -> Attr {
+        let (file, sync) = (self.shared.file(record), self.shared.file_sync(record));
+        Attr {
+            mode: file.mode.load(Relaxed) & 0o7777,
+            uid: file.uid.load(Relaxed),
+            gid: file.gid.load(Relaxed),
+            accessed: sync.accessed.load(Relaxed) as i64,
+            modified: sync.modified.load(Relaxed) as i64,
+            changed: sync.changed.load(Relaxed) as i64,
+            born: file.born.load(Relaxed) as i64,
+        }
+    }
+
+    /// Size in bytes; never more than a file can have, whatever clients wrote.
+    #[must_use]
+    pub fn size(&self, record: u32) -> u64 {
+        self.shared
+            .file_sync(record)
+            .size
+            .load(Acquire)
+            .min(MAX_FILE_SIZE)
+    }
+
+    /// Bytes published without a gap from the start.
+    #[must_use]
+    pub fn frontier(&self, record: u32) -> u64 {
+        self.shared
+            .file_sync(record)
+            .frontier
+            .load(Acquire)
+            .min(MAX_FILE_SIZE)
+    }
+
+    /// Sets bits of the record's flags.
+    pub fn set_flags(&self, record: u32, bits: u32) {
+        self.shared.file(record).flags.fetch_or(bits, SeqCst);
+    }
+
+    /// Whether it may be read as a stream.
+    pub fn set_stream(&self, record: u32) {
+        self.set_flags(record, FILE_STREAM);
+    }
+
+    /// Marks the end of all waiting on the file and wakes its readers.
+    pub fn settle(&self, record: u32, failed: bool) {
+        self.set_flags(record, if failed { FILE_FAILED } else { FILE_FINAL });
+        self.shared.wake_file(record);
+    }
+
+    /// The entry of the block map for piece `index`, if its block exists.
+    fn entry(&self, record: u32, index: u32) -> Option<&AtomicU32> {
+        let file = self.shared.file(record);
+        if let Some(entry) = file.map.get(index as usize) {
+            return Some(entry);
+        }
+        let far = index as usize - DIRECT;
+        let root = file.root.load(Relaxed).checked_sub(1)?;
+        let leaf = self
+            .shared
+            .block(root)
+            .entries
+            .get(far / MAP_ENTRIES)?
+            .load(Relaxed);
+        self.shared
+            .block(leaf.checked_sub(1)?)
+            .entries
+            .get(far % MAP_ENTRIES)
+    }
+
+    fn make_blocks(&mut self, record: u32, index: u32) -> Option<()> {
+        let far = (index as usize).checked_sub(DIRECT)?;
+        let root = match self.shared.file(record).root.load(Relaxed).checked_sub(1) {
+            Some(root) => root,
+            None => {
+                let root = self.take_block()?;
+                self.shared.file(record).root.store(root + 1, Release);
+                root
+            }
+        };
+        let slot = far / MAP_ENTRIES;
+        if self.shared.block(root).entries.get(slot)?.load(Relaxed) == 0 {
+            let leaf = self.take_block()?;
+            self.shared
+                .block(root)
+                .entries
+                .get(slot)?
+                .store(leaf + 1, Release);
+        }
+        Some(())
+    }
+
+    fn take_block(&mut self) -> Option<u32> {
+        let block = self.free_blocks.pop().or_else(|| {
+            (self.next_block < MAX_MAP_BLOCKS).then(|| {
+                self.next_block += 1;
+                self.next_block - 1
+            })
+        })?;
+        self.shared
+            .block(block)
+            .entries
+            .iter()
+            .for_each(|entry| entry.store(0, Relaxed));
+        Some(block)
+    }
+
+    /// Puts pages under the piece, unless it has some.
+    fn back(&mut self, record: u32, piece: Piece) -> Result<(), i32> {
+        if self.entry(record, piece.index).is_none() {
+            self.make_blocks(record, piece.index).ok_or(libc::ENOSPC)?;
+        }
+        let Some(entry) = self.entry(record, piece.index) else {
+            return Err(libc::EFBIG);
+        };
+        if entry.load(Relaxed) == 0 {
+            let run = self.arena.take(piece.length).ok_or(libc::ENOSPC)?;
+            entry.store(run.page + 1, Release);
+        }
+        Ok(())
+    }
+
+    /// Puts pages under `length` bytes at `offset`, and some ahead of need.
+    ///
+    /// # Errors
+    /// `EFBIG`, or `ENOSPC` when not even the first byte can be had.
+    pub fn grant(&mut self, record: u32, offset: u64, length: u64) -> Result<(), i32> {
+        let end = offset
+            .checked_add(length)
+            .ok_or(libc::EFBIG)?
+            .min(MAX_FILE_SIZE);
+        let first = Piece::at(offset).ok_or(libc::EFBIG)?;
+        let mut piece = self.back(record, first).map(|()| first)?;
+        while piece.start + piece.length < end {
+            let Some(next) = piece.next() else {
+                return Ok(());
+            };
+            if self.back(record, next).is_err() {
+                return Ok(());
+            }
+            piece = next;
+        }
+        self.grant_ahead(record, piece, end);
+        Ok(())
+    }
+
+    /// Puts pages under all of the range, or none of it is promised.
+    ///
+    /// # Errors
+    /// `ENOSPC`, `EFBIG`.
+    pub fn reserve(&mut self, record: u32, offset: u64, length: u64) -> Result<(), i32> {
+        let end = offset.checked_add(length).ok_or(libc::EFBIG)?;
+        let mut at = Piece::at(offset);
+        while let Some(piece) = at
+            && piece.start < end
+        {
+            self.back(record, piece)?;
+            at = piece.next();
+        }
+        Ok(())
+    }
+
+    /// As much again as the file has, up to [`AHEAD`] and an eighth of what is
+    /// free, so that a long stream asks seldom and a small file takes little.
+    fn grant_ahead(&mut self, record: u32, from: Piece, end: u64) {
+        let (limit, used, _) = self.arena.usage();
+        let ahead = end.min(AHEAD).min(limit.saturating_sub(used) / 8);
+        let mut piece = from;
+        while let Some(next) = piece.next()
+            && next.start + next.length <= end + ahead
+            && self.back(record, next).is_ok()
+        {
+            piece = next;
+        }
+    }
+
+    /// Pieces from `from` on that have pages: piece and page number.
+    fn backed(&self, record: u32, from: u64, end: u64) -> Vec<(Piece, u32)> {
+        let mut found = Vec::new();
+        let mut at = Piece::at(from);
+        let has_far = self.shared.file(record).root.load(Relaxed) != 0;
+        while let Some(piece) = at
+            && piece.start < end
+            && (has_far || (piece.index as usize) < DIRECT)
+        {
+            let page = self
+                .entry(record, piece.index)
+                .map_or(0, |entry| entry.load(Relaxed));
+            if let Some(page) = page.checked_sub(1) {
+                found.push((piece, page));
+            }
+            at = self.skip_blocks(record, piece).or_else(|| piece.next());
+        }
+        found
+    }
+
+    /// The first piece of the next index block when this one's is missing.
+    fn skip_blocks(&self, record: u32, piece: Piece) -> Option<Piece> {
+        if (piece.index as usize) < DIRECT || self.entry(record, piece.index).is_some() {
+            return None;
+        }
+        let far = piece.index as u64 - DIRECT as u64;
+        let skipped = MAP_ENTRIES as u64 - far % MAP_ENTRIES as u64;
+        Piece::at(piece.start.saturating_add(skipped * CHUNK))
+            .or(Some(piece))
+            .filter(|p| *p != piece)
+    }
+
+    /// Bytes of memory that the file takes.
+    #[must_use]
+    pub fn allocated(&self, record: u32) -> u64 {
+        let size = self.size(record);
+        let pieces = self.backed(record, 0, size);
+        let used = |piece: &Piece| (size - piece.start).min(piece.length).div_ceil(PAGE) * PAGE;
+        pieces.iter().map(|(piece, _)| used(piece)).sum()
+    }
+
+    /// Takes away the pages of all pieces that start at `from` or later.
+    fn drop_pieces(&mut self, record: u32, from: u64) {
+        let pieces = self.backed(record, from, MAX_FILE_SIZE);
+        let mut dropped = Vec::new();
+        for (piece, page) in pieces {
+            if piece.start >= from
+                && let Some(entry) = self.entry(record, piece.index)
+            {
+                entry.store(0, SeqCst);
+                dropped.push(Run {
+                    page,
+                    bytes: piece.length,
+                });
+            }
+        }
+        if !dropped.is_empty() {
+            self.retire(record, dropped);
+        }
+    }
+
+    /// Reuses pages at once, or when nobody can be copying from them any more.
+    fn retire(&mut self, record: u32, runs: Vec<Run>) {
+        let seen = self.hazards(record);
+        for run in runs {
+            if seen.is_empty() {
+                self.arena.give(run);
+            } else {
+                self.limbo.push(Limbo {
+                    run,
+                    seen: seen.clone(),
+                });
+            }
+        }
+    }
+
+    fn hazards(&self, record: u32) -> Vec<(u32, usize, u64)> {
+        let mut seen = Vec::new();
+        for process in 0..self.process_end.min(MAX_PROCESSES) {
+            if self.shared.process(process).generation.load(Relaxed) % 2 == 0 {
+                continue;
+            }
+            let threads = self.shared.record(process).threads.iter().enumerate();
+            seen.extend(threads.filter_map(|(thread, slot)| {
+                let hazard = slot.hazard.load(SeqCst);
+                (hazard as u32 == record + 1).then_some((process, thread, hazard))
+            }));
+        }
+        seen
+    }
+
+    /// Gives back what nobody can be copying from any more; whether something
+    /// is left.
+    pub fn reap_limbo(&mut self) -> bool {
+        let limbo = std::mem::take(&mut self.limbo);
+        for mut entry in limbo {
+            entry.seen.retain(|(process, thread, hazard)| {
+                let alive = self.shared.process(*process).generation.load(Relaxed) % 2 == 1;
+                let threads = &self.shared.record(*process).threads;
+                alive
+                    && threads
+                        .get(*thread)
+                        .is_some_and(|s| s.hazard.load(SeqCst) == *hazard)
+            });
+            if entry.seen.is_empty() {
+                self.arena.give(entry.run);
+            } else {
+                self.limbo.push(entry);
+            }
+        }
+        !self.limbo.is_empty()
+    }
+
+    /// Sets the size; what is cut off is gone and reads as zeros if the file
+    /// grows again.
+    pub fn truncate(&mut self, record: u32, size: u64) {
+        let old = self.size(record);
+        let sync = self.shared.file_sync(record);
+        sync.size.store(size, SeqCst);
+        if size < old {
+            sync.frontier.fetch_min(size, SeqCst);
+            self.clip_withheld(record, size);
+            self.drop_pieces(record, size);
+            self.wipe(record, size, old);
+        }
+        self.shared.wake_file(record);
+    }
+
+    /// Takes pages beyond the end away, when nobody writes any more.
+    pub fn trim(&mut self, record: u32) {
+        let size = self.size(record);
+        self.drop_pieces(record, size);
+    }
+
+    /// Writes zeros over what has pages in the range.
+    pub fn wipe(&self, record: u32, start: u64, end: u64) {
+        let from = Piece::at(start).map_or(start, |piece| piece.start);
+        for (piece, page) in self.backed(record, from, end.min(MAX_FILE_SIZE)) {
+            let first = start.max(piece.start);
+            let last = end.min(piece.start + piece.length);
+            if first < last {
+                let offset = u64::from(page) * PAGE + (first - piece.start);
+                self.shared.arena.zero(offset, last - first);
+            }
+        }
+    }
+
+    /// Makes a hole: frees whole pieces and wipes the rest.
+    pub fn punch(&mut self, record: u32, start: u64, end: u64) {
+        let mut dropped = Vec::new();
+        for (piece, page) in self.backed(record, start, end) {
+            if piece.start >= start
+                && piece.start + piece.length <= end
+                && let Some(entry) = self.entry(record, piece.index)
+            {
+                entry.store(0, SeqCst);
+                dropped.push(Run {
+                    page,
+                    bytes: piece.length,
+                });
+            }
+        }
+        self.retire(record, dropped);
+        self.wipe(record, start, end);
+    }
+
+    /// Forgets the file: no name and no open description is left.
+    pub fn release(&mut self, record: u32) {
+        self.drop_pieces(record, 0);
+        let file = self.shared.file(record);
+        if let Some(root) = file.root.swap(0, SeqCst).checked_sub(1) {
+            for entry in &self.shared.block(root).entries {
+                self.free_blocks.extend(entry.load(Relaxed).checked_sub(1));
+            }
+            self.free_blocks.push(root);
+        }
+        file.generation.fetch_add(1, SeqCst);
+        self.withheld.remove(&record);
+        self.free.push(record);
+    }
+
+    /// Takes note of a range beyond the frontier, and advances that over all
+    /// ranges that it reaches.
+    pub fn published(&mut self, record: u32, start: u64, end: u64) {
+        let ranges = self.withheld.entry(record).or_default();
+        if start < end && end <= MAX_FILE_SIZE && ranges.len() < MAX_WITHHELD {
+            let known = ranges.entry(start).or_insert(end);
+            *known = end.max(*known);
+        }
+        let sync = self.shared.file_sync(record);
+        let mut moved = false;
+        while let Some(first) = ranges.first_entry()
+            && *first.key() <= sync.frontier.load(SeqCst)
+        {
+            moved |= sync.frontier.fetch_max(first.remove(), SeqCst) < end;
+        }
+        let (file, lowest) = (self.shared.file(record), ranges.keys().next().copied());
+        file.withheld.store(lowest.unwrap_or(u64::MAX), SeqCst);
+        if lowest.is_some() {
+            file.flags.fetch_or(FILE_WITHHELD, SeqCst);
+        } else {
+            file.flags.fetch_and(!FILE_WITHHELD, SeqCst);
+            self.withheld.remove(&record);
+        }
+        // A writer may have advanced the frontier just before it could see the
+        // mark: look once more.
+        let reached = lowest.is_some_and(|lowest| sync.frontier.load(SeqCst) >= lowest);
+        if moved {
+            self.shared.wake_file(record);
+        }
+        if reached {
+            self.published(record, 0, 0);
+        }
+    }
+
+    fn clip_withheld(&mut self, record: u32, size: u64) {
+        if let Some(ranges) = self.withheld.get_mut(&record) {
+            ranges.retain(|start, _| *start < size);
+            ranges.values_mut().for_each(|end| *end = size.min(*end));
+            self.published(record, 0, 0);
+        }
+    }
+
+    /// Copies from the file; holes read as zeros.
+    pub fn read(&self, record: u32, offset: u64, into: &mut [u8]) {
+        let mut at = offset;
+        let mut rest = into;
+        while !rest.is_empty() {
+            let Some(piece) = Piece::at(at) else {
+                rest.fill(0);
+                return;
+            };
+            let within = at - piece.start;
+            let length = (piece.length - within).min(rest.len() as u64);
+            let (part, tail) = rest.split_at_mut(length as usize);
+            let page = self
+                .entry(record, piece.index)
+                .map_or(0, |entry| entry.load(Acquire));
+            let known = page
+                .checked_sub(1)
+                .map(|page| u64::from(page) * PAGE + within);
+            if !known.is_some_and(|offset| self.shared.arena.read(offset, part)) {
+                part.fill(0);
+            }
+            at += length;
+            rest = tail;
+        }
+    }
+
+    /// Copies into the file (from the lower layer) and advances its size.
+    ///
+    /// # Errors
+    /// `ENOSPC`, `EFBIG`.
+    pub fn write(&mut self, record: u32, offset: u64, from: &[u8]) -> Result<(), i32> {
+        let mut at = offset;
+        let mut rest = from;
+        while !rest.is_empty() {
+            let piece = Piece::at(at).ok_or(libc::EFBIG)?;
+            self.back(record, piece)?;
+            let within = at - piece.start;
+            let length = (piece.length - within).min(rest.len() as u64);
+            let (part, tail) = rest.split_at(length as usize);
+            let page = self
+                .entry(record, piece.index)
+                .map_or(0, |entry| entry.load(Relaxed));
+            let page = page.checked_sub(1).ok_or(libc::EIO)?;
+            if !self
+                .shared
+                .arena
+                .write(u64::from(page) * PAGE + within, part)
+            {
+                return Err(libc::EIO);
+            }
+            at += length;
+            rest = tail;
+        }
+        let sync = self.shared.file_sync(record);
+        sync.size.fetch_max(at, SeqCst);
+        sync.frontier.fetch_max(at, SeqCst);
+        Ok(())
+    }
+
+    /// Parts of the file that have pages, up to its size: offset and length.
+    #[must_use]
+    pub fn data(&self, record: u32) -> Vec<(u64, u64)> {
+        let size = self.size(record);
+        let pieces = self.backed(record, 0, size);
+        let span = |piece: &Piece| (piece.start, piece.length.min(size - piece.start));
+        pieces.iter().map(|(piece, _)| span(piece)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(chunks: u64) -> Records {
+        let shared = Arc::new(Shared::create(chunks * CHUNK, 2, 1).unwrap());
+        Records::new(Arc::clone(&shared), Arc::new(Arena::new(shared)))
+    }
+
+    #[test]
+    fn what_was_cut_off_reads_as_zeros_when_the_file_grows_again() {
+        let mut records = records(4);
+        let file = records.create(1, &Attr::default()).unwrap();
+        let size = 3 << 20;
+        records.write(file, 0, &vec![7; size]).unwrap();
+        records.truncate(file, 5000);
+        records.truncate(file, size as u64);
+        let mut content = vec![1; size];
+        records.read(file, 0, &mut content);
+        assert!(content[..5000].iter().all(|&byte| byte == 7));
+        assert!(content[5000..].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn ranges_beyond_the_frontier_are_shown_once_the_gap_is_closed() {
+        let mut records = records(2);
+        let file = records.create(1, &Attr::default()).unwrap();
+        records.published(file, 100, 200);
+        records.published(file, 300, 400);
+        records.published(file, 200, 300);
+        assert_eq!(records.frontier(file), 0);
+        records.shared.file_sync(file).frontier.store(100, SeqCst);
+        records.published(file, 100, 100);
+        assert_eq!(records.frontier(file), 400);
+        assert_eq!(
+            records.shared.file(file).flags.load(SeqCst) & FILE_WITHHELD,
+            0
+        );
+    }
+
+    #[test]
+    fn pages_under_a_copy_are_not_given_to_another_file() {
+        let mut records = records(1);
+        records.process_end = 1;
+        let file = records.create(1, &Attr::default()).unwrap();
+        records.grant(file, 0, CHUNK).unwrap();
+        let shared = Arc::clone(&records.shared);
+        shared.process(0).generation.store(1, SeqCst);
+        let slot = &shared.record(0).threads[5].hazard;
+        slot.store((9 << 32) | u64::from(file + 1), SeqCst);
+        let used = records.arena.usage().1;
+        records.truncate(file, 0);
+        records.release(file);
+        assert_eq!(records.arena.usage().1, used);
+        assert!(records.reap_limbo());
+        slot.store((10 << 32) | u64::from(file + 1), SeqCst);
+        assert!(!records.reap_limbo());
+        assert_eq!(records.arena.usage().1, 0);
+    }
+
+    #[test]
+    fn far_pieces_of_a_sparse_file_cost_only_themselves() {
+        let mut records = records(4);
+        let file = records.create(1, &Attr::default()).unwrap();
+        records.write(file, 1 << 40, b"far").unwrap();
+        let mut content = [9; 4];
+        records.read(file, (1 << 40) - 1, &mut content);
+        assert_eq!(&content, b"\0far");
+        assert_eq!(records.arena.usage().1, CHUNK);
+        assert_eq!(records.data(file).len(), 1);
+        records.release(file);
+        assert_eq!(records.arena.usage().1, 0);
+    }
+}

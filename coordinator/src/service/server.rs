@@ -1,0 +1,290 @@
+//! The control plane: a Unix socket served by one thread.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+use wire::limits::{MAX_FRAME, VERSION};
+use wire::message::{Reply, Request, decode, encode};
+
+use super::engine::{Answer, Client, Engine};
+use super::processes::{has_ended, pidfd};
+
+/// How often time-driven work is looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+/// The engine, shared with the threads of the command.
+pub type Shared = Arc<Mutex<Engine>>;
+
+/// Locks the engine.
+pub fn lock(engine: &Shared) -> MutexGuard<'_, Engine> {
+    engine.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Serves clients until `stop` is notified.
+///
+/// # Errors
+/// When the descriptors cannot be watched.
+pub async fn serve(
+    engine: Shared,
+    listener: std::os::unix::net::UnixListener,
+    stop: Arc<Notify>,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    let watch = lock(&engine).watch.descriptor()?;
+    tokio::task::spawn_local(watch_closes(Arc::clone(&engine), registered(watch)?));
+    tokio::task::spawn_local(tick(Arc::clone(&engine)));
+    loop {
+        tokio::select! {
+            () = stop.notified() => return Ok(()),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let engine = Arc::clone(&engine);
+                    tokio::task::spawn_local(async move {
+                        if let Err(error) = connection(engine, stream).await {
+                            tracing::debug!("a client's connection ended: {error}");
+                        }
+                    });
+                }
+                // Out of descriptors: wait until some client has left.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+        }
+    }
+}
+
+async fn watch_closes(engine: Shared, watch: AsyncFd<OwnedFd>) {
+    while let Ok(mut ready) = watch.readable().await {
+        ready.clear_ready();
+        lock(&engine).drain_closes();
+    }
+}
+
+async fn tick(engine: Shared) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        lock(&engine).tick(Instant::now());
+    }
+}
+
+/// A stream of frames.
+struct Frames {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+    filled: usize,
+    taken: usize,
+}
+
+impl Frames {
+    fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            buffer: vec![0; MAX_FRAME + 4],
+            filled: 0,
+            taken: 0,
+        }
+    }
+
+    /// Length of the frame at the front, once it is known.
+    fn length(&self) -> io::Result<Option<usize>> {
+        let Some(head) = self
+            .buffer
+            .get(..self.filled)
+            .and_then(|b| b.first_chunk::<4>())
+        else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*head) as usize;
+        if length > MAX_FRAME {
+            return Err(io::Error::other("a frame is longer than allowed"));
+        }
+        Ok(Some(length + 4))
+    }
+
+    /// Body of the next frame; `None` at the end.
+    async fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        self.buffer.copy_within(self.taken..self.filled, 0);
+        self.filled -= self.taken;
+        self.taken = 0;
+        loop {
+            if let Some(whole) = self.length()?.filter(|whole| *whole <= self.filled) {
+                self.taken = whole;
+                return Ok(self.buffer.get(4..whole));
+            }
+            let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
+            match self.stream.try_read(room) {
+                Ok(0) => return Ok(None),
+                Ok(read) => self.filled += read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stream.readable().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn send(&self, reply: &Reply<'_>, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut frame = vec![0; frame_room(reply)];
+        let length = encode(reply, &mut frame).ok_or_else(|| io::Error::other("reply too long"))?;
+        let frame = frame.get(..length).unwrap_or_default();
+        let raw: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control = if raw.is_empty() {
+            &rights[..0]
+        } else {
+            &rights[..]
+        };
+        let socket = self.stream.as_fd().as_raw_fd();
+        let mut sent = 0;
+        while sent < frame.len() {
+            let part = [io::IoSlice::new(frame.get(sent..).unwrap_or_default())];
+            let control = if sent == 0 { control } else { &[] };
+            let flags = MsgFlags::MSG_NOSIGNAL;
+            let result = self.stream.try_io(Interest::WRITABLE, || {
+                sendmsg::<()>(socket, &part, control, flags, None).map_err(io::Error::from)
+            });
+            match result {
+                Ok(length) => sent += length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stream.writable().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn frame_room(reply: &Reply<'_>) -> usize {
+    let payload = match reply {
+        Reply::Native { path, .. } | Reply::Path(path) => path.len(),
+        Reply::Entries { packed, .. } => packed.len(),
+        _ => 0,
+    };
+    (payload + 256).min(MAX_FRAME + 4)
+}
+
+async fn connection(engine: Shared, stream: UnixStream) -> io::Result<()> {
+    let peer = stream.peer_cred()?;
+    let pid = peer.pid().unwrap_or(0);
+    if peer.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(io::Error::from(io::ErrorKind::PermissionDenied));
+    }
+    let ended = pidfd(pid)?;
+    let mut frames = Frames::new(stream);
+    let Some(body) = frames.next().await? else {
+        return Ok(());
+    };
+    let Some(Request::Hello {
+        version,
+        app,
+        forked,
+    }) = decode(body)
+    else {
+        return Err(io::Error::other("the first message was no greeting"));
+    };
+    let app = String::from_utf8_lossy(app).into_owned();
+    if version != VERSION {
+        lock(&engine).refused_version(pid, version);
+        return frames.send(&Reply::Error(libc::EPROTONOSUPPORT), &[]).await;
+    }
+    let attached = if has_ended(&ended) {
+        Err(libc::ESRCH)
+    } else {
+        lock(&engine).attach(pid, &app)
+    };
+    let (client, generation) = match attached {
+        Ok(attached) => attached,
+        Err(error) => return frames.send(&Reply::Error(error), &[]).await,
+    };
+    watch_end(&engine, client, generation, ended)?;
+    welcome(&engine, &frames, client, generation, forked).await?;
+    while let Some(body) = frames.next().await? {
+        let Some(request) = decode::<Request<'_>>(body) else {
+            return Err(io::Error::other("a message was malformed"));
+        };
+        let answer = lock(&engine).handle(client, &request);
+        reply(&frames, &answer).await?;
+    }
+    Ok(())
+}
+
+/// `descriptor` under the eyes of the runtime.
+fn registered(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the `AsyncFd` owns the descriptor, which stays open and the same until it is dropped.
+    unsafe { AsyncFd::register(descriptor) }.map_err(io::Error::from)
+}
+
+fn watch_end(engine: &Shared, client: Client, generation: u32, ended: OwnedFd) -> io::Result<()> {
+    let (engine, ended) = (Arc::clone(engine), Rc::new(registered(ended)?));
+    tokio::task::spawn_local(async move {
+        if ended.readable().await.is_ok() {
+            lock(&engine).process_ended(client.process, generation, ended.get_ref());
+        }
+    });
+    Ok(())
+}
+
+async fn welcome(
+    engine: &Shared,
+    frames: &Frames,
+    client: Client,
+    generation: u32,
+    forked: bool,
+) -> io::Result<()> {
+    let shared = Arc::clone(&lock(engine).shared);
+    let reply = Reply::Welcome {
+        process: client.process,
+        generation,
+        arena: shared.arena.bytes(),
+    };
+    let descriptors = shared.descriptors();
+    frames
+        .send(&reply, if forked { &[] } else { &descriptors })
+        .await
+}
+
+async fn reply(frames: &Frames, answer: &Answer) -> io::Result<()> {
+    let message = match answer {
+        Answer::Ok => Reply::Ok,
+        Answer::Error(error) => Reply::Error(*error),
+        Answer::Wait => Reply::Wait,
+        Answer::Opened(ofd, fd) => {
+            return frames
+                .send(&Reply::Opened { ofd: *ofd }, &[fd.as_fd()])
+                .await;
+        }
+        Answer::Directory(inode, fd) => {
+            return frames
+                .send(&Reply::Directory { inode: *inode }, &[fd.as_fd()])
+                .await;
+        }
+        Answer::Native(path, inode) => Reply::Native {
+            path,
+            lower: inode.is_some(),
+            inode: inode.unwrap_or(0),
+        },
+        Answer::Attributes(attributes) => Reply::Attributes(*attributes),
+        Answer::Path(path) => Reply::Path(path),
+        Answer::Entries(packed, last) => Reply::Entries {
+            packed,
+            last: *last,
+        },
+        Answer::Space(total, free, files) => Reply::Space {
+            total: *total,
+            free: *free,
+            files: *files,
+        },
+    };
+    frames.send(&message, &[]).await
+}

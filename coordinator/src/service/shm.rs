@@ -1,0 +1,381 @@
+//! The session's shared memory: three sealed memfds and checked views of the
+//! tables that lie in them.
+//!
+//! Clients write `arena` and `sync` at any time, so nothing in them is ever
+//! borrowed as plain memory: tables consist of atomics, and the arena is only
+//! touched through [`Region::zero`] and [`Region::read`].
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use crate::session::Pages;
+use memmap2::{MmapOptions, MmapRaw};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::Mode;
+use wire::layout::{
+    FileMeta, FileSync, MAGIC, MapBlock, MetaHeader, OfdMeta, OfdSync, ProcessMeta, ProcessRecord,
+    SyncHeader, meta, sync,
+};
+use wire::limits::{CHUNK, MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, VERSION};
+
+/// One shared mapping.
+pub struct Region {
+    file: File,
+    map: MmapRaw,
+}
+
+impl Region {
+    fn create(name: &str, bytes: u64, flags: MFdFlags) -> io::Result<Self> {
+        let flags = flags | MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let file = File::from(memfd_create(name, flags)?);
+        file.set_len(bytes)?;
+        let seals = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        let map = MmapOptions::new().no_reserve_swap().map_raw(&file)?;
+        Ok(Self { file, map })
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// The memfd.
+    #[must_use]
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// A descriptor of the same memory that cannot be mapped writable.
+    fn read_only(&self) -> io::Result<OwnedFd> {
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        Ok(open(
+            path.as_str(),
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?)
+    }
+
+    fn within(&self, offset: u64, length: u64) -> bool {
+        offset
+            .checked_add(length)
+            .is_some_and(|end| end <= self.bytes())
+    }
+
+    /// Backs `length` bytes from `offset` with memory, so that nobody who
+    /// touches them can take a SIGBUS.
+    ///
+    /// # Errors
+    /// `ENOMEM` when the machine (or the memory cgroup) has none left.
+    pub fn populate(&self, offset: u64, length: u64) -> io::Result<()> {
+        if !self.within(offset, length) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: the range lies in the mapping, which lives as long as self.
+        let done = unsafe {
+            libc::madvise(
+                self.map.as_mut_ptr().add(offset as usize).cast(),
+                length as usize,
+                libc::MADV_POPULATE_WRITE,
+            )
+        };
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    fn advise_huge(&self) -> bool {
+        // SAFETY: advice on the whole of our own mapping.
+        unsafe {
+            libc::madvise(
+                self.map.as_mut_ptr().cast(),
+                self.map.len(),
+                libc::MADV_HUGEPAGE,
+            ) == 0
+        }
+    }
+
+    /// Writes zeros. Out of range: nothing.
+    pub fn zero(&self, offset: u64, length: u64) {
+        if self.within(offset, length) {
+            // SAFETY: the range lies in the mapping. A client may race by
+            // scribbling where it may not; the bytes are then its own.
+            unsafe {
+                self.map
+                    .as_mut_ptr()
+                    .add(offset as usize)
+                    .write_bytes(0, length as usize);
+            }
+        }
+    }
+
+    /// Copies out of the region. Out of range: `false`, nothing copied.
+    #[must_use]
+    pub fn read(&self, offset: u64, into: &mut [u8]) -> bool {
+        if !self.within(offset, into.len() as u64) {
+            return false;
+        }
+        // SAFETY: the range lies in the mapping and `into` is ours alone.
+        unsafe {
+            let from = self.map.as_ptr().add(offset as usize);
+            from.copy_to_nonoverlapping(into.as_mut_ptr(), into.len());
+        }
+        true
+    }
+
+    /// Copies into the region. Out of range: `false`, nothing copied.
+    #[must_use]
+    pub fn write(&self, offset: u64, from: &[u8]) -> bool {
+        if !self.within(offset, from.len() as u64) {
+            return false;
+        }
+        // SAFETY: as in `read`.
+        unsafe {
+            let into = self.map.as_mut_ptr().add(offset as usize);
+            into.copy_from_nonoverlapping(from.as_ptr(), from.len());
+        }
+        true
+    }
+
+    /// The `index`-th `T` of the table at `start`.
+    ///
+    /// # Safety
+    /// `T` consists of atomics only, and a table of more than `index` of them
+    /// lies at `start`, aligned, within the region.
+    unsafe fn at<T>(&self, start: usize, index: u32) -> &T {
+        // SAFETY: the caller's promise; zeroed atomics are valid.
+        unsafe { &*self.map.as_ptr().add(start).cast::<T>().add(index as usize) }
+    }
+}
+
+/// All shared memory of a session.
+pub struct Shared {
+    /// What files hold.
+    pub arena: Region,
+    meta: Region,
+    sync: Region,
+    meta_read_only: OwnedFd,
+    pages: Pages,
+}
+
+/// Bounds an index that comes from our own tables; clients' indices are
+/// checked where they enter.
+const fn clamp(index: u32, limit: u32) -> u32 {
+    if index < limit { index } else { limit - 1 }
+}
+
+impl Shared {
+    /// Makes the memory of a session whose cache has `cache_bytes` (rounded
+    /// down to chunks).
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn create(cache_bytes: u64, cores: u32, device: u64) -> io::Result<Self> {
+        let bytes = (cache_bytes / CHUNK).max(1) * CHUNK;
+        let (arena, pages) = create_arena(bytes)?;
+        let meta = Region::create("capio-meta", meta::SIZE as u64, MFdFlags::empty())?;
+        let sync = Region::create("capio-sync", sync::SIZE as u64, MFdFlags::empty())?;
+        let meta_read_only = meta.read_only()?;
+        let shared = Self {
+            arena,
+            meta,
+            sync,
+            meta_read_only,
+            pages,
+        };
+        let header = shared.header();
+        header.arena_bytes.store(bytes, Relaxed);
+        header.cores.store(cores, Relaxed);
+        header.device.store(device, Relaxed);
+        header.version.store(VERSION, Relaxed);
+        header.magic.store(MAGIC, SeqCst);
+        Ok(shared)
+    }
+
+    /// What backs the arena.
+    #[must_use]
+    pub fn pages(&self) -> Pages {
+        self.pages
+    }
+
+    /// The descriptors that a client gets: arena, meta (read only), sync.
+    #[must_use]
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 3] {
+        [
+            self.arena.descriptor(),
+            self.meta_read_only.as_fd(),
+            self.sync.descriptor(),
+        ]
+    }
+
+    /// Descriptor of `sync`, for the guardian.
+    #[must_use]
+    pub fn sync_descriptor(&self) -> BorrowedFd<'_> {
+        self.sync.descriptor()
+    }
+
+    /// Start of `meta`.
+    #[must_use]
+    pub fn header(&self) -> &MetaHeader {
+        // SAFETY: `meta` starts with the header, atomics only.
+        unsafe { self.meta.at(0, 0) }
+    }
+
+    /// Start of `sync`.
+    #[must_use]
+    pub fn sync_header(&self) -> &SyncHeader {
+        // SAFETY: `sync` starts with the header, atomics only.
+        unsafe { self.sync.at(0, 0) }
+    }
+
+    /// First half of the FCB of file record `index`.
+    #[must_use]
+    pub fn file(&self, index: u32) -> &FileMeta {
+        // SAFETY: the index is below the table's length; atomics only.
+        unsafe { self.meta.at(meta::FILES, clamp(index, MAX_FILES)) }
+    }
+
+    /// Second half of the FCB of file record `index`.
+    #[must_use]
+    pub fn file_sync(&self, index: u32) -> &FileSync {
+        // SAFETY: the index is below the table's length; atomics only.
+        unsafe { self.sync.at(sync::FILES, clamp(index, MAX_FILES)) }
+    }
+
+    /// What we say of open file description `index`.
+    #[must_use]
+    pub fn ofd(&self, index: u32) -> &OfdMeta {
+        // SAFETY: the index is below the table's length; atomics only.
+        unsafe { self.meta.at(meta::OFDS, clamp(index, MAX_OFDS)) }
+    }
+
+    /// What clients write of open file description `index`.
+    #[must_use]
+    pub fn ofd_sync(&self, index: u32) -> &OfdSync {
+        // SAFETY: the index is below the table's length; atomics only.
+        unsafe { self.sync.at(sync::OFDS, clamp(index, MAX_OFDS)) }
+    }
+
+    /// What we say of process record `index`.
+    #[must_use]
+    pub fn process(&self, index: u32) -> &ProcessMeta {
+        // SAFETY: the index is below the table's length; atomics only.
+        unsafe { self.meta.at(meta::PROCESSES, clamp(index, MAX_PROCESSES)) }
+    }
+
+    /// What process `index` writes of itself.
+    #[must_use]
+    pub fn record(&self, index: u32) -> &ProcessRecord {
+        // SAFETY: the index is below the table's length; atomics only.
+        unsafe { self.sync.at(sync::PROCESSES, clamp(index, MAX_PROCESSES)) }
+    }
+
+    /// Index block `index`.
+    #[must_use]
+    pub fn block(&self, index: u32) -> &MapBlock {
+        // SAFETY: the index is below the table's length; atomics only.
+        unsafe { self.meta.at(meta::BLOCKS, clamp(index, MAX_MAP_BLOCKS)) }
+    }
+
+    /// Backs what `index` of each given table needs, before clients see it.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn back_file(&self, index: u32) -> io::Result<()> {
+        self.back(&self.meta, meta::FILES, index, size_of::<FileMeta>())?;
+        self.back(&self.sync, sync::FILES, index, size_of::<FileSync>())
+    }
+
+    /// As [`Self::back_file`], for an open file description.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn back_ofd(&self, index: u32) -> io::Result<()> {
+        self.back(&self.meta, meta::OFDS, index, size_of::<OfdMeta>())?;
+        self.back(&self.sync, sync::OFDS, index, size_of::<OfdSync>())
+    }
+
+    /// As [`Self::back_file`], for a process.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn back_process(&self, index: u32) -> io::Result<()> {
+        self.back(&self.meta, meta::PROCESSES, index, size_of::<ProcessMeta>())?;
+        self.back(
+            &self.sync,
+            sync::PROCESSES,
+            index,
+            size_of::<ProcessRecord>(),
+        )
+    }
+
+    fn back(&self, region: &Region, start: usize, index: u32, size: usize) -> io::Result<()> {
+        const PAGE: u64 = wire::limits::PAGE;
+        let page = (start + index as usize * size) as u64 / PAGE * PAGE;
+        region.populate(page, PAGE)
+    }
+
+    /// Wakes all readers of file record `index`, whoever they are.
+    pub fn wake_file(&self, index: u32) {
+        let file = self.file_sync(index);
+        file.waiters.store(0, SeqCst);
+        file.wake.fetch_add(1, SeqCst);
+        wake_all(&file.wake);
+    }
+
+    /// Wakes thread `thread` of process record `process`.
+    pub fn wake_thread(&self, process: u32, thread: u32) {
+        if let Some(record) = self.record(process).threads.get(thread as usize) {
+            record.wake.fetch_add(1, SeqCst);
+            wake_all(&record.wake);
+        }
+    }
+}
+
+fn create_arena(bytes: u64) -> io::Result<(Region, Pages)> {
+    if free_hugepage_bytes() >= bytes {
+        let huge = Region::create("capio-arena", bytes, MFdFlags::MFD_HUGETLB);
+        if let Ok(region) = huge
+            && region.populate(0, bytes).is_ok()
+        {
+            return Ok((region, Pages::Hugetlb));
+        }
+    }
+    let region = Region::create("capio-arena", bytes, MFdFlags::empty())?;
+    let enabled = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+        .is_ok_and(|text| !text.contains("[never]") && !text.contains("[deny]"));
+    let pages = if region.advise_huge() && enabled {
+        Pages::TransparentHuge
+    } else {
+        Pages::Plain
+    };
+    Ok((region, pages))
+}
+
+fn free_hugepage_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|rest| rest.split_whitespace().next());
+        number.and_then(|number| number.parse().ok()).unwrap_or(0)
+    };
+    if field("Hugepagesize:") * 1024 == CHUNK {
+        field("HugePages_Free:") * CHUNK
+    } else {
+        0
+    }
+}
+
+/// Wakes all who sleep on the shared futex `word`.
+pub fn wake_all(word: &std::sync::atomic::AtomicU32) {
+    // SAFETY: FUTEX_WAKE only uses the address as a key.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX);
+    }
+}

@@ -1,0 +1,322 @@
+//! Starting and ending a session.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use nix::fcntl::{Flock, FlockArg};
+use tokio::sync::Notify;
+use wire::place;
+
+use super::admin::EngineAdmin;
+use super::arena::Arena;
+use super::engine::{Engine, Parts};
+use super::guardian::Guardian;
+use super::names::Names;
+use super::opens::Watch;
+use super::server::{self, lock};
+use super::shm::Shared;
+use crate::flow::{FailurePolicy, Flow};
+use crate::session::admin::{AdminHandler, bind, serve_admin};
+use crate::session::{DrainReport, Session, SessionConfig, SessionError, Snapshot, StepEnd};
+
+/// Name of the file that a living coordinator holds a lock on.
+const LOCK: &str = "lock";
+
+/// The directory of the session of this `CAPIO_DIR` (absolute, resolved) and
+/// workflow name, whether or not one is running.
+#[must_use]
+pub fn session_dir(dir: &Path, workflow: &str) -> PathBuf {
+    let mut buffer = [0; place::MAX_SESSION_PATH];
+    let uid = nix::unistd::geteuid().as_raw();
+    let dir = dir.as_os_str().as_bytes();
+    let length = place::session_path(&mut buffer, uid, dir, workflow.as_bytes());
+    PathBuf::from(OsStr::from_bytes(buffer.get(..length).unwrap_or_default()))
+}
+
+/// A running session.
+struct Running {
+    engine: server::Shared,
+    session: PathBuf,
+    shim: PathBuf,
+    dir: PathBuf,
+    workflow: String,
+    shared: Arc<Shared>,
+    arena: Arc<Arena>,
+    stop: Arc<Notify>,
+    ending: Mutex<Option<Ending>>,
+}
+
+/// What is needed once, at the end.
+struct Ending {
+    server: JoinHandle<io::Result<()>>,
+    pages: JoinHandle<()>,
+    _guardian: Guardian,
+    _lock: Flock<File>,
+}
+
+/// Starts a session; clients may attach when it returns.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn start(config: SessionConfig) -> Result<Arc<dyn Session>, SessionError> {
+    let session = session_dir(&config.dir, &config.workflow);
+    let lock = claim(&session)?;
+    let running = build(config, session.clone(), lock).map_err(|error| {
+        // What was made so far is of no use.
+        let _ = fs::remove_dir_all(&session);
+        SessionError::new(format!("the session could not be started: {error}"))
+    })?;
+    Ok(Arc::new(running))
+}
+
+/// Makes the session's directory and takes its lock.
+fn claim(session: &Path) -> Result<Flock<File>, SessionError> {
+    let failed = |error: io::Error| {
+        SessionError::new(format!(
+            "{} could not be made: {error}; capio needs a writable tmpfs there",
+            session.display()
+        ))
+    };
+    for _ in 0..3 {
+        match fs::DirBuilder::new().mode(0o700).create(session) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        }
+        trusted(session)?;
+        let opened = File::options()
+            .create(true)
+            .append(true)
+            .open(session.join(LOCK));
+        let Ok(file) = opened else { continue };
+        let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+            return Err(SessionError::new(format!(
+                "a session of this directory and workflow is already running ({}): stop it with \
+                 `capio stop`, or give this one another workflow name",
+                session.display()
+            )));
+        };
+        if is_empty_but_lock(session) {
+            return Ok(lock);
+        }
+        // Left behind by a coordinator that was killed.
+        fs::remove_dir_all(session).map_err(failed)?;
+    }
+    Err(failed(io::Error::other("somebody keeps making it")))
+}
+
+fn trusted(session: &Path) -> Result<(), SessionError> {
+    use std::os::unix::fs::MetadataExt;
+    let own = nix::unistd::geteuid().as_raw();
+    let safe = session
+        .symlink_metadata()
+        .is_ok_and(|meta| meta.is_dir() && meta.uid() == own && meta.mode() & 0o077 == 0);
+    if safe {
+        return Ok(());
+    }
+    Err(SessionError::new(format!(
+        "{} belongs to somebody else or is open to others: remove it",
+        session.display()
+    )))
+}
+
+fn is_empty_but_lock(session: &Path) -> bool {
+    let entries = fs::read_dir(session).into_iter().flatten().flatten();
+    entries.into_iter().all(|entry| entry.file_name() == LOCK)
+}
+
+fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Result<Running> {
+    for part in [place::OPEN, place::RESERVED, place::SPECIAL] {
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(session.join(part))?;
+    }
+    raise_descriptor_limit();
+    let spec = config.spec.clone();
+    let spec = spec.unwrap_or_else(|| Arc::new(capio_specs::Spec::empty(&config.workflow)));
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    let shared = Arc::new(Shared::create(config.cache_bytes, cores, device(&session))?);
+    let guardian = Guardian::start(&shared, &session)?;
+    let arena = Arc::new(Arena::new(Arc::clone(&shared)));
+    let policy = FailurePolicy::default();
+    let rules: crate::flow::SharedRules = Arc::new(SpecRules(Arc::clone(&spec)));
+    let names = Names::new(&config.dir, &session.join(place::SHADOW))?;
+    let (shim, dir) = (config.shim.clone(), config.dir.clone());
+    let workflow = config.workflow.clone();
+    let parts = Parts {
+        flow: Flow::new(rules, policy),
+        names,
+        watch: Watch::new(&session)?,
+        config,
+        spec,
+        session: session.clone(),
+        shared: Arc::clone(&shared),
+        arena: Arc::clone(&arena),
+    };
+    let engine = Arc::new(Mutex::new(Engine::new(parts)));
+    let pages = arena.start()?;
+    let stop = Arc::new(Notify::new());
+    let server = serve(&engine, &session, &stop)?;
+    let ending = Ending {
+        server,
+        pages,
+        _guardian: guardian,
+        _lock: lock,
+    };
+    let ending = Mutex::new(Some(ending));
+    Ok(Running {
+        engine,
+        session,
+        shim,
+        dir,
+        workflow,
+        shared,
+        arena,
+        stop,
+        ending,
+    })
+}
+
+/// Opens both sockets and starts the threads that serve them. The control
+/// socket comes last: it tells clients that all else is there.
+fn serve(
+    engine: &server::Shared,
+    session: &Path,
+    stop: &Arc<Notify>,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let admin = bind(session)?;
+    let handler: Arc<dyn AdminHandler> = Arc::new(EngineAdmin(Arc::clone(engine)));
+    std::thread::Builder::new()
+        .name("capio-admin".into())
+        .spawn(move || {
+            if let Err(error) = serve_admin(&admin, &handler) {
+                tracing::debug!("the admin socket is closed: {error}");
+            }
+        })?;
+    let listener = UnixListener::bind(session.join(place::SOCKET))?;
+    let (engine, stop) = (Arc::clone(engine), Arc::clone(stop));
+    std::thread::Builder::new()
+        .name("capio-engine".into())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, server::serve(engine, listener, stop))
+        })
+}
+
+/// The CAPIO-CL document as the state machine asks it.
+struct SpecRules(Arc<capio_specs::Spec>);
+
+impl crate::flow::Rules for SpecRules {
+    fn step_names(&self) -> Vec<String> {
+        self.0
+            .steps()
+            .iter()
+            .map(|step| step.name.clone())
+            .collect()
+    }
+
+    fn rules_for(&self, path: &[u8]) -> capio_specs::PathRules {
+        self.0.rules_for(path)
+    }
+}
+
+/// Every process and every step needs descriptors here.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // The soft limit goes on working.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// A device number that no real device has: major 0 with a high minor, from
+/// the session's name.
+fn device(session: &Path) -> u64 {
+    let bytes = session.as_os_str().as_bytes();
+    let hash = bytes
+        .iter()
+        .fold(7_u32, |hash, byte| hash.wrapping_mul(31) ^ u32::from(*byte));
+    libc::makedev(0, 0x8_0000 | (hash & 0x7_ffff))
+}
+
+impl Session for Running {
+    fn dir(&self) -> &Path {
+        &self.session
+    }
+
+    fn client_env(&self, step: &str) -> Vec<(OsString, OsString)> {
+        let mut preload = self.shim.clone().into_os_string();
+        if let Some(more) = std::env::var_os("LD_PRELOAD").filter(|more| !more.is_empty()) {
+            preload.push(":");
+            preload.push(more);
+        }
+        vec![
+            ("LD_PRELOAD".into(), preload),
+            ("CAPIO_DIR".into(), self.dir.clone().into_os_string()),
+            ("CAPIO_APP_NAME".into(), step.into()),
+            ("CAPIO_WORKFLOW_NAME".into(), self.workflow.clone().into()),
+        ]
+    }
+
+    fn step_started(&self, step: &str) {
+        let mut engine = lock(&self.engine);
+        let step = engine.flow.step(step);
+        engine.start_step(step);
+    }
+
+    fn step_ended(&self, step: &str, end: &StepEnd) {
+        let mut engine = lock(&self.engine);
+        let step = engine.flow.step(step);
+        engine.end_step(step, end.clone());
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        lock(&self.engine).snapshot()
+    }
+
+    fn drain(&self, success: bool) -> DrainReport {
+        lock(&self.engine).drain(success)
+    }
+
+    fn shutdown(&self) {
+        let Some(ending) = self
+            .ending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        else {
+            return;
+        };
+        self.shared.sync_header().dead.store(1, SeqCst);
+        lock(&self.engine).wake_everybody();
+        self.stop.notify_one();
+        self.arena.stop();
+        for ended in [ending.server.join().map(drop), ending.pages.join()] {
+            if ended.is_err() {
+                tracing::error!("a thread of the session has failed; its files are removed");
+            }
+        }
+        if let Err(error) = fs::remove_dir_all(&self.session) {
+            tracing::warn!("{} could not be removed: {error}", self.session.display());
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}

@@ -1,0 +1,76 @@
+//! What the report tells: bytes, waits, warnings.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::names::Inode;
+use crate::flow::StepId;
+
+/// Warnings that are kept; a program in a loop must not fill the memory.
+const MAX_WARNINGS: usize = 1000;
+
+/// Sum of waits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waited {
+    /// Time.
+    pub time: Duration,
+    /// How often.
+    pub count: u64,
+}
+
+/// Bytes of a step's open file descriptions that are closed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bytes {
+    /// Delivered by reads.
+    pub read: u64,
+    /// Taken by writes.
+    pub written: u64,
+}
+
+/// Counters of a session.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// By step.
+    pub bytes: HashMap<StepId, Bytes>,
+    /// By step, path and reason.
+    pub waits: HashMap<(StepId, Vec<u8>, &'static str), Waited>,
+    /// For the report.
+    pub warnings: Vec<String>,
+    /// Results in doubt, under `--strict`.
+    pub errors: Vec<String>,
+    /// Diagnosis of a dead-lock.
+    pub deadlock: Option<String>,
+    /// Readers that closed a stream exactly at the size they were told.
+    pub told: HashMap<Inode, Vec<(StepId, u64)>>,
+}
+
+impl Stats {
+    /// Adds a warning, once.
+    pub fn warn(&mut self, text: String) {
+        if self.warnings.len() < MAX_WARNINGS && !self.warnings.contains(&text) {
+            tracing::warn!("{text}");
+            self.warnings.push(text);
+        }
+    }
+
+    /// Adds waits.
+    pub fn waited(
+        &mut self,
+        step: StepId,
+        path: &[u8],
+        reason: &'static str,
+        time: Duration,
+        count: u64,
+    ) {
+        let sum = self.waits.entry((step, path.to_vec(), reason)).or_default();
+        sum.time += time;
+        sum.count += count;
+    }
+
+    /// Adds bytes.
+    pub fn moved(&mut self, step: StepId, read: u64, written: u64) {
+        let sum = self.bytes.entry(step).or_default();
+        sum.read = sum.read.saturating_add(read);
+        sum.written = sum.written.saturating_add(written);
+    }
+}
