@@ -10,3 +10,9 @@ pub mod report;
 pub mod run;
 pub mod service;
 pub mod session;
+
+/// The engine that the binaries are built with.
+pub const ENGINE: session::Engine = session::Engine {
+    start: service::start,
+    session_dir: service::session_dir,
+};

@@ -1,3 +1,5 @@
 //! The `capio` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    coordinator::cli::capio(&coordinator::ENGINE)
+}

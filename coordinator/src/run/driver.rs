@@ -29,6 +29,9 @@ pub struct Plan {
     pub dir: PathBuf,
     /// Directory for one log a step, instead of the screen.
     pub logs: Option<PathBuf>,
+    /// Start a step only when no other runs: in the order of the file where
+    /// `after` allows.
+    pub one_at_a_time: bool,
     /// A failed step ends only those that come after it.
     pub continue_on_error: bool,
     /// After a failure: for others to fail by themselves, on reading what will
@@ -216,9 +219,11 @@ impl<'a> Driver<'a> {
             let name = &self.plan.steps[failed].name;
             return Some(Err(format!("it comes after {name}, which did not succeed")));
         }
-        let ready = before
-            .iter()
-            .all(|&other| self.states[other].phase == Phase::Ended);
+        let is_running = |state: &State| matches!(state.phase, Phase::Running { .. });
+        let ready = !(self.plan.one_at_a_time && self.states.iter().any(is_running))
+            && before
+                .iter()
+                .all(|&other| self.states[other].phase == Phase::Ended);
         ready.then_some(Ok(()))
     }
 
@@ -263,8 +268,6 @@ impl<'a> Driver<'a> {
 
     fn on_spawn_error(&mut self, index: usize, number: u32, error: &io::Error) {
         let reason = launch::explain(&self.plan.steps[index], &self.plan.dir, error);
-        self.screen
-            .say(&format!("step {}: {reason}", self.plan.steps[index].name));
         let status = if error.kind() == io::ErrorKind::NotFound {
             127
         } else {
@@ -272,7 +275,12 @@ impl<'a> Driver<'a> {
         };
         let end = match number {
             0 => StepEnd::NotStarted(reason),
-            _ => StepEnd::ExitCode(status.into()),
+            _ => {
+                let name = &self.plan.steps[index].name;
+                self.screen
+                    .say(&format!("step {name}: instance {number}: {reason}"));
+                StepEnd::ExitCode(status.into())
+            }
         };
         self.fail(index, end, status);
     }

@@ -10,6 +10,7 @@ fn plan(steps: &[&str], dir: &std::path::Path) -> Plan {
         steps: Workflow::from_arguments(&arguments).unwrap().steps,
         dir: dir.to_owned(),
         logs: Some(dir.join("logs")),
+        one_at_a_time: false,
         continue_on_error: false,
         failure_grace: Duration::from_millis(300),
         grace: Duration::from_millis(500),
@@ -174,4 +175,21 @@ fn a_step_lasts_until_its_daemons_have_ended() {
     assert!(outcome.is_success());
     assert!(outcome.steps[0].ran >= Duration::from_millis(500));
     assert!(bench.dir.path().join("late").exists());
+}
+
+#[test]
+fn one_at_a_time_keeps_the_order_of_the_file_where_after_allows() {
+    let bench = Bench::new();
+    let busy = |name| format!("{name}=! test -e busy && touch busy && sleep 0.05 && rm busy");
+    let steps: Vec<_> = ["a", "b", "c"].map(busy).to_vec();
+    let mut plan = bench.plan(&steps.iter().map(String::as_str).collect::<Vec<_>>());
+    plan.steps[0].after = vec![2];
+    plan.one_at_a_time = true;
+    assert!(drive(&plan, &bench.session).is_success());
+    let events = bench.session.events();
+    let started: Vec<_> = events
+        .iter()
+        .filter(|event| event.starts_with("started"))
+        .collect();
+    assert_eq!(started, ["started b", "started c", "started a"]);
 }

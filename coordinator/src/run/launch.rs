@@ -67,7 +67,7 @@ fn bare(command: &Command) -> std::process::Command {
 }
 
 /// Where a step runs.
-pub(super) fn working_directory(step: &Step, dir: &Path) -> PathBuf {
+pub(crate) fn working_directory(step: &Step, dir: &Path) -> PathBuf {
     match &step.cwd {
         Some(cwd) => dir.join(cwd),
         None => dir.to_owned(),

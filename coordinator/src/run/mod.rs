@@ -3,7 +3,7 @@
 mod display;
 pub mod driver;
 mod keeper;
-mod launch;
+pub(crate) mod launch;
 pub mod order;
 pub mod output;
 mod proc;

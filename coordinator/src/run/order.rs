@@ -51,8 +51,7 @@ pub fn check(steps: &[Step]) -> Result<(), Cycle> {
 
 /// Indices in the order of a sequential run: always the first step of the
 /// file whose `after` are all done. Steps of a circle are left out.
-#[must_use]
-pub fn sequence(steps: &[Step]) -> Vec<usize> {
+fn sequence(steps: &[Step]) -> Vec<usize> {
     let mut sorted = Vec::with_capacity(steps.len());
     while let Some(next) = (0..steps.len()).find(|index| {
         !sorted.contains(index)

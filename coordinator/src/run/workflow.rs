@@ -53,13 +53,6 @@ impl Workflow {
         self.steps.iter().any(|step| !step.after.is_empty())
     }
 
-    /// Makes each step wait for the one before it in the file.
-    pub fn chain(&mut self) {
-        for (index, step) in self.steps.iter_mut().enumerate().skip(1) {
-            step.after = vec![index - 1];
-        }
-    }
-
     /// Reads a workflow file.
     ///
     /// # Errors

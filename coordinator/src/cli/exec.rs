@@ -1,0 +1,45 @@
+//! `capio exec`: becomes a program of a running session.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::args::Exec;
+use super::exit::{Done, Failure};
+use super::place::{self, Place};
+use crate::session::Engine;
+
+pub(super) fn exec(args: &Exec, engine: &Engine) -> Done {
+    let place = Place::find(&args.session, engine)?;
+    place.connect()?;
+    let Some((program, arguments)) = args.command.split_first() else {
+        return Err(Failure::usage("no program given: write it after `--`"));
+    };
+    let mut preload = place::shim(args.shim.as_deref())?.into_os_string();
+    if let Some(own) = std::env::var_os("LD_PRELOAD").filter(|own| !own.is_empty()) {
+        preload.push(":");
+        preload.push(own);
+    }
+    let error = Command::new(program)
+        .args(arguments)
+        .envs(environment(&place, &args.step, preload))
+        .exec();
+    let code = if error.kind() == std::io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    };
+    Err(Failure {
+        code,
+        message: format!("cannot start {}: {error}", program.display()),
+    })
+}
+
+fn environment(place: &Place, step: &str, preload: OsString) -> [(&'static str, OsString); 4] {
+    [
+        ("LD_PRELOAD", preload),
+        ("CAPIO_DIR", place.dir.clone().into()),
+        ("CAPIO_APP_NAME", step.into()),
+        ("CAPIO_WORKFLOW_NAME", place.workflow.clone().into()),
+    ]
+}

@@ -1,0 +1,202 @@
+//! The report as text for a terminal.
+
+use std::fmt;
+
+use super::format::{bytes, seconds};
+use super::{FilesReport, Mode, Report, StepReport};
+
+/// Waits shown of each step.
+const TOP_WAITS: usize = 3;
+/// A wait shorter than this is not shown, in nanoseconds.
+const SHORT_WAIT: u64 = 1_000_000;
+/// Files shown of each kind.
+const TOP_FILES: usize = 20;
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = match self.mode {
+            Mode::Streaming => "all steps at once",
+            Mode::Sequential => "one step after the other",
+        };
+        let verdict = if self.success { "succeeded" } else { "FAILED" };
+        let wall = seconds(self.wall_seconds);
+        writeln!(f, "run {verdict} after {wall} ({mode})")?;
+        self.steps(f)?;
+        if self.mode == Mode::Streaming {
+            let (busy, wall) = (seconds(self.busy_seconds()), seconds(self.wall_seconds));
+            writeln!(
+                f,
+                "{busy} of work (running, not waiting) were done in {wall}"
+            )?;
+        }
+        if let Some(files) = &self.files {
+            write!(f, "{files}")?;
+        }
+        if let Some(cache) = &self.cache {
+            let (peak, limit) = (bytes(cache.peak_bytes), bytes(cache.limit_bytes));
+            writeln!(
+                f,
+                "cache: at most {peak} of {limit} in use ({} pages)",
+                cache.pages
+            )?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        if let Some(deadlock) = &self.deadlock {
+            writeln!(f, "dead-lock: {deadlock}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn steps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.steps.iter().map(|step| step.name.chars().count());
+        let width = names.max().unwrap_or(0).max("step".len());
+        let streaming = self.mode == Mode::Streaming;
+        write!(f, "{:width$}  {:>11}  {:>11}", "step", "started at", "ran")?;
+        if streaming {
+            write!(f, "  {:>11}  {:>10}  {:>10}", "waited", "read", "written")?;
+        }
+        writeln!(f, "  end")?;
+        for step in &self.steps {
+            step.row(f, width, streaming)?;
+        }
+        Ok(())
+    }
+}
+
+impl StepReport {
+    fn row(&self, f: &mut fmt::Formatter<'_>, width: usize, streaming: bool) -> fmt::Result {
+        let started = self.started_seconds.map_or_else(|| "-".to_owned(), seconds);
+        let ran = seconds(self.ran_seconds);
+        write!(f, "{:width$}  {started:>11}  {ran:>11}", self.name)?;
+        if streaming {
+            let waited = seconds(self.waited_seconds);
+            let (read, written) = (bytes(self.bytes_read), bytes(self.bytes_written));
+            write!(f, "  {waited:>11}  {read:>10}  {written:>10}")?;
+        }
+        writeln!(f, "  {}", self.end)?;
+        let long = self
+            .waits
+            .iter()
+            .filter(|wait| wait.nanoseconds >= SHORT_WAIT);
+        for wait in long.take(TOP_WAITS) {
+            let time = seconds(wait.nanoseconds as f64 / 1e9);
+            writeln!(
+                f,
+                "{:width$}  waited {time} for {} ({})",
+                "", wait.path, wait.reason
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for FilesReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept: u64 = self.kept.iter().map(|file| file.bytes).sum();
+        let took = seconds(self.drain_seconds);
+        writeln!(
+            f,
+            "kept {} ({}, in {took}):",
+            files(self.kept.len()),
+            bytes(kept)
+        )?;
+        list(f, &self.kept, |file| {
+            format!("{} ({}, {})", file.path, bytes(file.bytes), file.reason)
+        })?;
+        let dropped: u64 = self.dropped.iter().map(|file| file.bytes).sum();
+        writeln!(
+            f,
+            "dropped {} ({}):",
+            files(self.dropped.len()),
+            bytes(dropped)
+        )?;
+        list(f, &self.dropped, |file| {
+            format!("{} ({})", file.path, bytes(file.bytes))
+        })?;
+        for conflict in &self.conflicts {
+            writeln!(
+                f,
+                "conflict: {} was changed by somebody else and left alone; ours is {}",
+                conflict.path, conflict.kept_as
+            )?;
+        }
+        for error in &self.errors {
+            writeln!(f, "error: {error}")?;
+        }
+        Ok(())
+    }
+}
+
+fn files(count: usize) -> String {
+    match count {
+        1 => "1 file".to_owned(),
+        count => format!("{count} files"),
+    }
+}
+
+fn list<T>(f: &mut fmt::Formatter<'_>, items: &[T], line: impl Fn(&T) -> String) -> fmt::Result {
+    for item in items.iter().take(TOP_FILES) {
+        writeln!(f, "  {}", line(item))?;
+    }
+    match items.len().checked_sub(TOP_FILES) {
+        Some(more) if more > 0 => writeln!(f, "  and {more} more"),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::{drain, outcome, snapshot};
+    use crate::session::DroppedFile;
+
+    #[test]
+    fn the_report_says_who_waited_how_long_for_what_and_what_was_kept() {
+        let report = Report::streaming(&outcome(), snapshot(), drain());
+        let expected = "\
+run FAILED after 10.0 s (all steps at once)
+step    started at          ran       waited        read     written  end
+align      0.001 s      9.500 s      0.000 s         0 B         0 B  exit 0
+sort       0.002 s      9.900 s      7.510 s     3.0 MiB     2.0 KiB  exit 3
+       waited 7.500 s for /w/out.sam (more bytes)
+       waited 0.010 s for /w/a.fa (to exist)
+11.9 s of work (running, not waiting) were done in 10.0 s
+kept 1 file (2.0 KiB, in 0.000 s):
+  /w/out.bam (2.0 KiB, read by no step)
+dropped 1 file (3.0 MiB):
+  /w/out.sam (3.0 MiB)
+cache: at most 5.0 MiB of 256.0 MiB in use (transparent huge pages)
+warning: step x joined after it had ended
+";
+        assert_eq!(report.to_string(), expected);
+    }
+
+    #[test]
+    fn a_sequential_report_has_the_same_columns_without_the_sessions() {
+        let text = Report::sequential(&outcome()).to_string();
+        let expected = "\
+run FAILED after 10.0 s (one step after the other)
+step    started at          ran  end
+align      0.001 s      9.500 s  exit 0
+sort       0.002 s      9.900 s  exit 3
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn thousands_of_files_do_not_bury_the_report() {
+        let mut many = drain();
+        let file = |n| DroppedFile {
+            path: format!("/w/{n}"),
+            bytes: 1,
+        };
+        many.dropped = (0..1000).map(file).collect();
+        let text = Report::streaming(&outcome(), snapshot(), many).to_string();
+        assert!(text.contains("dropped 1000 files (1000 B):"));
+        assert!(text.contains("  /w/19 (1 B)\n  and 980 more\n"));
+    }
+}
