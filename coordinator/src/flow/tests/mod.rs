@@ -2,7 +2,7 @@
 
 //mod deadlock;
 //mod directories;
-//mod explore;
+mod explore;
 //mod failure;
 //mod finality;
 mod model;
