@@ -1,1 +1,34 @@
-//! Harness of the end-to-end tests.
+//! Harness of the end-to-end tests: workflows of real programs, run step after
+//! step on a plain directory and all at once under `capio run`, with the
+//! results compared byte by byte.
+//!
+//! A test describes its workflow once with [`Workflow`] and [`Step`] and calls
+//! [`Workflow::verify`]. Self-checking C programs, whose assertions the kernel
+//! itself has to pass first, go through [`oracle`].
+//!
+//! Environment:
+//! - `CAPIO_BIN_DIR`: a directory with `capio` and `libcapio_posix.so` to test.
+//!   Without it they are built beside the test's own executable.
+//! - `CAPIO_TESTS=plain`: run both sides without capio. This checks the tests
+//!   themselves: every workflow must be deterministic, every assertion true of
+//!   the kernel.
+//! - `CAPIO_TESTS_TIMEOUT`: seconds after which one run counts as hung
+//!   (default 60).
+
+mod binaries;
+mod oracle;
+mod process;
+mod programs;
+mod run;
+mod scratch;
+mod tree;
+mod workflow;
+
+pub use binaries::capio;
+pub use oracle::oracle;
+pub use process::{Finished, Running};
+pub use programs::program;
+pub use run::{CapioRun, plain_only};
+pub use scratch::Scratch;
+pub use tree::Tree;
+pub use workflow::{Step, Workflow};
