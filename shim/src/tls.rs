@@ -33,6 +33,8 @@ pub(crate) struct ThreadState {
 
 /// Value of [`ThreadState::faults`] when usercopy may touch the caller's memory directly.
 pub(crate) const FAULTS_CAUGHT: u32 = 1;
+/// Value of [`ThreadState::faults`] in a child of vfork that set SIGSEGV or SIGBUS itself.
+pub(crate) const FAULTS_NOT_OURS: u32 = 2;
 
 global_asm!(
     ".pushsection .tbss.capio_thread_state,\"awT\",@nobits",
