@@ -5,7 +5,30 @@
 //! ([`doors`]) lead libc's exported symbols, stdio and directory streams to it.
 #![cfg_attr(not(test), no_std)]
 
+mod core_hooks;
+#[allow(dead_code, reason = "the call table is the user")]
+mod critical;
+#[allow(dead_code, reason = "the call table is the user")]
+mod fork;
+mod next;
+#[cfg(feature = "selftest")]
+mod selftest;
+#[allow(dead_code, unused_imports, reason = "the call table is the user")]
+mod signals;
 mod sys;
+#[allow(dead_code, reason = "the call table is the user")]
+mod tls;
+#[allow(dead_code, reason = "the call table is the user")]
+mod usercopy;
+
+// The precompiled `core` names it in its unwind tables; nothing ever unwinds
+// here. Hidden: Rust programs have their own.
+#[cfg(not(test))]
+core::arch::global_asm!(
+    ".globl rust_eh_personality",
+    ".hidden rust_eh_personality",
+    "rust_eh_personality: ud2",
+);
 
 #[cfg(not(test))]
 #[panic_handler]
