@@ -5,7 +5,17 @@
 //! ([`doors`]) lead libc's exported symbols, stdio and directory streams to it.
 #![cfg_attr(not(test), no_std)]
 
+#[allow(dead_code, reason = "the call table is the user")]
+mod critical;
+#[cfg(feature = "selftest")]
+mod selftest;
+#[allow(dead_code, reason = "the call table is the user")]
+mod signals;
 mod sys;
+#[allow(dead_code, reason = "the call table is the user")]
+mod tls;
+#[allow(dead_code, reason = "the call table is the user")]
+mod usercopy;
 
 #[cfg(not(test))]
 #[panic_handler]
