@@ -1,0 +1,372 @@
+//! The line to the coordinator: one request and its reply at a time.
+
+use core::cell::UnsafeCell;
+use core::ffi::c_int;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+
+use wire::limits::MAX_FRAME;
+use wire::message::{Reply, Request, decode, encode};
+
+use crate::critical::Critical;
+use crate::session::{Session, live};
+use crate::sys::syscall;
+use crate::{attach, fork, futex, owner, threads};
+
+/// Longest sleep of a waiting call before it looks after the coordinator, ns.
+pub(crate) const PATIENCE: i64 = 250_000_000;
+/// Somebody waits for the line.
+const WAITED: u32 = 1 << 31;
+/// All signals but SIGBUS and SIGSEGV, which copies from and to the program's
+/// memory need.
+const BLOCKED: u64 = !((1 << (libc::SIGBUS - 1)) | (1 << (libc::SIGSEGV - 1)));
+
+/// The one buffer for frames, and the words that belong to its holder.
+struct Shared {
+    frame: UnsafeCell<[u8; MAX_FRAME + 4]>,
+    /// Signal mask of a thread that holds the line across a fork.
+    mask: AtomicU64,
+}
+
+// SAFETY: `frame` is used by the holder of the line only.
+unsafe impl Sync for Shared {}
+
+static SHARED: Shared = Shared {
+    frame: UnsafeCell::new([0; MAX_FRAME + 4]),
+    mask: AtomicU64::new(0),
+};
+
+/// The line, held by this thread with signals blocked.
+pub(crate) struct Line {
+    tid: u32,
+    mask: u64,
+    _critical: Critical,
+}
+
+/// Descriptors that came with a reply.
+#[derive(Debug)]
+pub(crate) struct Received {
+    list: [c_int; 3],
+    count: usize,
+}
+
+impl Received {
+    const fn none() -> Self {
+        Self {
+            list: [-1; 3],
+            count: 0,
+        }
+    }
+
+    /// The only one.
+    pub(crate) fn one(&self) -> Option<c_int> {
+        match (self.count, self.list) {
+            (1, [first, ..]) => Some(first),
+            _ => None,
+        }
+    }
+
+    /// All three.
+    pub(crate) fn three(&self) -> Option<[c_int; 3]> {
+        (self.count == 3).then_some(self.list)
+    }
+
+    /// Closes them.
+    pub(crate) fn close(&self) {
+        self.list.iter().take(self.count).for_each(|&fd| close(fd));
+    }
+}
+
+/// Closes a descriptor of ours.
+pub(crate) fn close(fd: c_int) {
+    // SAFETY: takes an integer.
+    unsafe { syscall!(libc::SYS_close, fd) };
+}
+
+fn swap_mask(mask: u64) -> u64 {
+    let mut old = 0u64;
+    // SAFETY: the kernel reads and writes eight bytes each.
+    unsafe {
+        syscall!(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask,
+            &raw mut old,
+            8
+        );
+    }
+    old
+}
+
+impl Line {
+    /// Waits for the line and takes it.
+    ///
+    /// # Errors
+    /// `EIO` when nothing is taken over.
+    pub(crate) fn seize() -> Result<Self, i32> {
+        let live = live().ok_or(libc::EIO)?;
+        let critical = Critical::enter();
+        let mask = swap_mask(BLOCKED);
+        // SAFETY: takes nothing.
+        let tid = unsafe { syscall!(libc::SYS_gettid) } as u32;
+        let mut wanted = tid;
+        while let Err(seen) = live.control.compare_exchange(0, wanted, SeqCst, Acquire) {
+            if !owner::thread_exists(seen & !WAITED) {
+                // It died in mid-frame, in a child of vfork say.
+                if live.control.compare_exchange(seen, wanted, SeqCst, Relaxed).is_ok() {
+                    attach::hang_up();
+                    break;
+                }
+                continue;
+            }
+            let marked = seen | WAITED;
+            let is_marked = seen == marked
+                || live.control.compare_exchange(seen, marked, SeqCst, Relaxed).is_ok();
+            if is_marked {
+                futex::wait(&live.control, marked, 50_000_000);
+                wanted = tid | WAITED;
+            }
+        }
+        Ok(Self {
+            tid,
+            mask,
+            _critical: critical,
+        })
+    }
+
+    /// Keeps the line until [`Line::taken_up`].
+    pub(crate) fn lay_down(self) {
+        SHARED.mask.store(self.mask, Relaxed);
+        core::mem::forget(self);
+    }
+
+    /// The line that was laid down by this thread, or by the thread of which
+    /// this one is the copy.
+    pub(crate) fn taken_up() -> Self {
+        // SAFETY: takes nothing.
+        let tid = unsafe { syscall!(libc::SYS_gettid) } as u32;
+        let critical = Critical::enter();
+        // The one of `seize`, which nobody has dropped.
+        core::mem::drop(Critical::resume());
+        Self {
+            tid,
+            mask: SHARED.mask.load(Relaxed),
+            _critical: critical,
+        }
+    }
+
+    fn frame(&mut self) -> &mut [u8; MAX_FRAME + 4] {
+        // SAFETY: this thread holds the line, and the borrow is exclusive.
+        unsafe { &mut *SHARED.frame.get() }
+    }
+
+    /// One request, one reply on `socket`.
+    ///
+    /// # Errors
+    /// `EPIPE` when the connection is broken; `ENAMETOOLONG` for what fits no
+    /// frame.
+    pub(crate) fn exchange(
+        &mut self,
+        socket: c_int,
+        request: &Request<'_>,
+    ) -> Result<(Reply<'_>, Received), i32> {
+        let length = encode(request, self.frame()).ok_or(libc::ENAMETOOLONG)?;
+        send(socket, self.frame().get(..length).unwrap_or_default())?;
+        let kept = match request {
+            Request::Open { flags, .. } => flags & libc::O_CLOEXEC == 0,
+            _ => false,
+        };
+        let flags = if kept { 0 } else { libc::MSG_CMSG_CLOEXEC };
+        let mut received = Received::none();
+        let body = receive(socket, self.frame(), flags, &mut received);
+        match body.and_then(|body| decode(body).ok_or(libc::EPIPE)) {
+            Ok(reply) => Ok((reply, received)),
+            Err(error) => {
+                received.close();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(live) = live() {
+            let held = |word: u32| word & !WAITED == self.tid;
+            let give = |word: u32| held(word).then_some(0);
+            if let Ok(word) = live.control.fetch_update(Release, Relaxed, give)
+                && word & WAITED != 0
+            {
+                futex::wake(&live.control, 1);
+            }
+        }
+        swap_mask(self.mask);
+    }
+}
+
+fn send(socket: c_int, frame: &[u8]) -> Result<(), i32> {
+    let mut rest = frame;
+    while !rest.is_empty() {
+        // SAFETY: the kernel reads `rest.len()` bytes.
+        let sent = unsafe {
+            syscall!(
+                libc::SYS_sendto,
+                socket,
+                rest.as_ptr(),
+                rest.len(),
+                libc::MSG_NOSIGNAL,
+                0,
+                0
+            )
+        };
+        if sent == -(libc::EINTR as isize) {
+            continue;
+        }
+        let sent = usize::try_from(sent).map_err(|_| libc::EPIPE)?;
+        rest = rest.get(sent..).ok_or(libc::EPIPE)?;
+    }
+    Ok(())
+}
+
+/// Receives a frame into `buffer` and gives its body.
+fn receive<'a>(
+    socket: c_int,
+    buffer: &'a mut [u8],
+    flags: c_int,
+    received: &mut Received,
+) -> Result<&'a [u8], i32> {
+    let mut have = 0usize;
+    loop {
+        let want = match buffer.first_chunk::<4>() {
+            Some(head) if have >= 4 => {
+                (u32::from_le_bytes(*head) as usize).saturating_add(4)
+            }
+            _ => 4,
+        };
+        if have >= 4 && have >= want {
+            return (have == want)
+                .then_some(())
+                .and_then(|()| buffer.get(4..want))
+                .ok_or(libc::EPIPE);
+        }
+        let room = buffer.get_mut(have..).ok_or(libc::EPIPE)?;
+        if room.is_empty() {
+            return Err(libc::EPIPE);
+        }
+        have = have.saturating_add(receive_some(socket, room, flags, received)?);
+    }
+}
+
+/// Room for the control message of three descriptors, aligned.
+#[repr(C)]
+struct ControlMessage {
+    head: libc::cmsghdr,
+    descriptors: [c_int; 4],
+}
+
+fn receive_some(
+    socket: c_int,
+    room: &mut [u8],
+    flags: c_int,
+    received: &mut Received,
+) -> Result<usize, i32> {
+    let mut control = ControlMessage {
+        head: libc::cmsghdr {
+            cmsg_len: 0,
+            cmsg_level: 0,
+            cmsg_type: 0,
+        },
+        descriptors: [-1; 4],
+    };
+    let mut piece = libc::iovec {
+        iov_base: room.as_mut_ptr().cast(),
+        iov_len: room.len(),
+    };
+    // SAFETY: all-zero is an empty message header.
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = &raw mut piece;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<ControlMessage>();
+    loop {
+        // SAFETY: the kernel writes within `room` and `control`.
+        let got = unsafe { syscall!(libc::SYS_recvmsg, socket, &raw mut message, flags) };
+        if got == -(libc::EINTR as isize) {
+            continue;
+        }
+        let got = usize::try_from(got).map_err(|_| libc::EPIPE)?;
+        note_descriptors(&control, message.msg_controllen, received);
+        return if got == 0 { Err(libc::EPIPE) } else { Ok(got) };
+    }
+}
+
+fn note_descriptors(control: &ControlMessage, length: usize, received: &mut Received) {
+    let is_rights = length >= size_of::<libc::cmsghdr>()
+        && control.head.cmsg_level == libc::SOL_SOCKET
+        && control.head.cmsg_type == libc::SCM_RIGHTS;
+    if !is_rights {
+        return;
+    }
+    let bytes = (control.head.cmsg_len as usize).saturating_sub(size_of::<libc::cmsghdr>());
+    for &fd in control.descriptors.iter().take(bytes / size_of::<c_int>()) {
+        match received.list.get_mut(received.count) {
+            Some(slot) => {
+                *slot = fd;
+                received.count = received.count.wrapping_add(1);
+            }
+            None => close(fd),
+        }
+    }
+}
+
+/// Sends `request`, waits as long as the coordinator says so, and lets `take`
+/// turn its reply into an answer while the line is held: `take` must not wait.
+///
+/// # Errors
+/// What the coordinator or `take` answers; `EIO` when there is none.
+pub(crate) fn ask<T>(
+    request: &Request<'_>,
+    take: impl FnOnce(Reply<'_>, Received) -> Result<T, i32>,
+) -> Result<T, i32> {
+    loop {
+        let me = threads::me()?;
+        let before = me.record.wake.load(Acquire);
+        let mut line = Line::seize()?;
+        match attach::exchange(&mut line, request)? {
+            (Reply::Wait, received) => received.close(),
+            (Reply::Error(error), received) => {
+                received.close();
+                return Err(if error > 0 { error } else { libc::EIO });
+            }
+            (reply, received) => return take(reply, received),
+        }
+        drop(line);
+        futex::wait(&me.record.wake, before, PATIENCE);
+        attach::look()?;
+    }
+}
+
+/// [`ask`] for a request whose reply says no more than that it is done.
+///
+/// # Errors
+/// As [`ask`].
+pub(crate) fn tell(request: &Request<'_>) -> Result<(), i32> {
+    ask(request, |reply, received| {
+        received.close();
+        matches!(reply, Reply::Ok).then_some(()).ok_or(libc::EIO)
+    })
+}
+
+/// Whether the thread may be asked to wait: a signal handler's or a child's
+/// memory may be another's. The index of its record, for a request.
+///
+/// # Errors
+/// `EIO` when there is no coordinator.
+pub(crate) fn thread() -> Result<u32, i32> {
+    threads::me().map(|me| me.index)
+}
+
+/// Around a fork: the line and the session's state are whole in the copy.
+pub(crate) fn is_usable() -> bool {
+    live().is_some() && Session::get().is_some() && !fork::in_vfork_child()
+}
