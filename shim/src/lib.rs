@@ -5,6 +5,8 @@
 //! ([`doors`]) lead libc's exported symbols, stdio and directory streams to it.
 #![cfg_attr(not(test), no_std)]
 
+mod calls;
+mod doors;
 mod sys;
 
 #[cfg(not(test))]
@@ -16,3 +18,13 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     }
     loop {}
 }
+
+// The precompiled `core` names the unwinder's personality routine, which nothing
+// here can reach (panic=abort). Hidden: a Rust program has its own of this name.
+#[cfg(not(test))]
+core::arch::global_asm!(
+    ".globl rust_eh_personality",
+    ".hidden rust_eh_personality",
+    "rust_eh_personality:",
+    "ud2",
+);
