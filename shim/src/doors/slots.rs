@@ -79,7 +79,7 @@ pub(crate) fn give(slot: *mut u8) {
 pub(crate) fn owns(p: *const u8) -> bool {
     let base = BASE.load(Ordering::Relaxed);
     let offset = (p as usize).wrapping_sub(base);
-    if base == 0 || offset >= RANGE || offset % SLOT != 0 {
+    if base == 0 || offset >= RANGE || !offset.is_multiple_of(SLOT) {
         return false;
     }
     let index = offset / SLOT;

@@ -11,6 +11,7 @@ mod scratch;
 mod search;
 
 pub(crate) use carry::{Strings, current, remember, saved};
+pub(crate) use search::along_path;
 
 use super::next::ret;
 use crate::calls::{self, NOT_OURS};

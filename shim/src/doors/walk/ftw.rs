@@ -211,11 +211,11 @@ impl Walk {
             }
         }
         let mark = self.names.len();
-        // SAFETY: a descriptor just opened.
-        let mut done = match self.has(FTW_CHDIR) {
-            true => unsafe { either!(fchdir(fd), libc::SYS_fchdir) },
-            false => 0,
-        };
+        let mut done = 0;
+        if self.has(FTW_CHDIR) {
+            // SAFETY: a descriptor just opened.
+            done = unsafe { either!(fchdir(fd), libc::SYS_fchdir) };
+        }
         if done >= 0 {
             done = self.read_names(fd);
         }
