@@ -10,9 +10,7 @@ fn read(clock: libc::clockid_t) -> i64 {
     };
     // SAFETY: `time` is written; the call never touches errno for these clocks.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
-    time.tv_sec
-        .wrapping_mul(SECOND)
-        .wrapping_add(time.tv_nsec)
+    time.tv_sec.wrapping_mul(SECOND).wrapping_add(time.tv_nsec)
 }
 
 /// Time of day as files show it, ns since the epoch, some ms coarse.

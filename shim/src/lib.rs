@@ -5,9 +5,13 @@
 //! ([`doors`]) lead libc's exported symbols, stdio and directory streams to it.
 #![cfg_attr(not(test), no_std)]
 
+mod calls;
+#[allow(dead_code, reason = "the call table is the user")]
+mod clock;
 mod core_hooks;
 #[allow(dead_code, reason = "the call table is the user")]
 mod critical;
+mod doors;
 #[allow(dead_code, reason = "the call table is the user")]
 mod fork;
 mod next;

@@ -1,0 +1,24 @@
+//! The doors: how calls reach the call table.
+
+mod dirstream;
+mod exec;
+mod grow;
+mod lock;
+mod next;
+mod realpath;
+mod slots;
+mod spawn;
+mod temp;
+mod walk;
+
+use core::ffi::c_int;
+
+/// Runs before `main` with the arguments of the program, as glibc does it.
+unsafe extern "C" fn at_start(_: c_int, _: exec::Strings, env: exec::Strings) {
+    // SAFETY: the process's own environment.
+    unsafe { exec::remember(env) };
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: unsafe extern "C" fn(c_int, exec::Strings, exec::Strings) = at_start;
