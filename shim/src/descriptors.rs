@@ -157,6 +157,11 @@ pub(crate) fn inode_of(dirfd: c_int, path: *const c_char) -> Option<u64> {
     status(dirfd, path).map(|st| st.st_ino)
 }
 
+/// Type and permissions of what is open at `fd`.
+pub(crate) fn mode_of(fd: c_int) -> Option<libc::mode_t> {
+    status(fd, c"".as_ptr()).map(|st| st.st_mode)
+}
+
 /// The kernel's `fstatat` with AT_EMPTY_PATH.
 fn status(dirfd: c_int, path: *const c_char) -> Option<libc::stat> {
     let mut st = core::mem::MaybeUninit::<libc::stat>::uninit();

@@ -66,10 +66,16 @@ pub(crate) fn get() -> Option<&'static Place> {
     }
 }
 
+/// As [`get`], but never looks for it.
+pub(crate) fn fixed() -> Option<&'static Place> {
+    // SAFETY: not written any more once the state is ACTIVE.
+    (STATE.load(Acquire) == ACTIVE).then(|| unsafe { &*PLACE.0.get() })
+}
+
 /// A call came before the library's constructor.
 #[cold]
 fn first() -> Option<&'static Place> {
-    crate::start();
+    crate::attach::start();
     (STATE.load(Acquire) != NEW).then(get).flatten()
 }
 
@@ -206,9 +212,7 @@ impl Cwd {
 pub(crate) fn read_cwd(path: &mut Text<MAX_PATH>) -> bool {
     // SAFETY: the kernel writes at most `room.len()` bytes and says how many.
     unsafe {
-        path.fill(|room| {
-            syscall!(libc::SYS_getcwd, room.as_mut_ptr(), room.len()).wrapping_sub(1)
-        });
+        path.fill(|room| syscall!(libc::SYS_getcwd, room.as_mut_ptr(), room.len()).wrapping_sub(1));
     }
     path.bytes().first() == Some(&b'/')
 }
@@ -379,7 +383,10 @@ mod tests {
     fn a_working_directory_survives_packing() {
         for cwd in [
             Cwd::Inside(1 << 45),
-            Cwd::Outside { up: 3, shared: 4095 },
+            Cwd::Outside {
+                up: 3,
+                shared: 4095,
+            },
             Cwd::Outside { up: 0, shared: 0 },
             Cwd::Unknown,
         ] {

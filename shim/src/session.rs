@@ -146,11 +146,6 @@ impl Session {
         self.sync_header().dead.load(Relaxed) != 0
     }
 
-    /// Lets everybody know that the coordinator is gone: it cannot itself.
-    pub(crate) fn declare_dead(self) {
-        self.sync_header().dead.store(1, Release);
-    }
-
     /// Whether spinning can make sense.
     pub(crate) fn may_spin(self) -> bool {
         self.header().cores.load(Relaxed) > 1

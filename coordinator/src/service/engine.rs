@@ -163,6 +163,7 @@ impl Engine {
     fn verdict_of(&mut self, client: Client, request: &Request<'_>) -> Option<i32> {
         let thread = match *request {
             Request::Open { thread, .. }
+            | Request::Reopen { thread, .. }
             | Request::Stat { thread, .. }
             | Request::Access { thread, .. }
             | Request::List { thread, .. } => thread,
@@ -184,6 +185,7 @@ impl Engine {
                 mode,
                 thread,
             } => self.open(client, name, flags, mode, thread),
+            Request::Reopen { ofd, flags, .. } => self.reopen(client, ofd, flags),
             Request::Stat { target, thread } => self.stat(client, target, thread),
             Request::Access {
                 target,

@@ -304,6 +304,13 @@ impl Engine {
         Ok(record)
     }
 
+    /// `open` of a description's name in `/proc/self/fd`.
+    pub(super) fn reopen(&mut self, client: Client, ofd: u32, flags: i32) -> Outcome {
+        let open = self.ofds.get(ofd).ok_or(libc::EBADF)?;
+        let (inode, path) = (open.inode, open.path.clone());
+        self.open_found(client, inode, path, flags & !(libc::O_CREAT | libc::O_EXCL))
+    }
+
     fn open_found(&mut self, client: Client, inode: Inode, path: Vec<u8>, flags: i32) -> Outcome {
         let access = flags & libc::O_ACCMODE;
         let writes = access != libc::O_RDONLY || flags & libc::O_TRUNC != 0;

@@ -1,7 +1,7 @@
 //! The doors: how calls reach the call table.
 
 mod dirstream;
-mod exec;
+pub(crate) mod exec;
 mod grow;
 mod lock;
 mod next;
@@ -17,6 +17,7 @@ use core::ffi::c_int;
 unsafe extern "C" fn at_start(_: c_int, _: exec::Strings, env: exec::Strings) {
     // SAFETY: the process's own environment.
     unsafe { exec::remember(env) };
+    crate::attach::start();
 }
 
 #[used]
