@@ -118,15 +118,18 @@ fn read_variable<const N: usize>(name: &core::ffi::CStr, default: &str, into: &m
 /// Memory that must be there before anything else.
 fn reserve() -> bool {
     let table = map_anonymous(MAX_DESCRIPTORS as usize * size_of::<u64>());
-    let page = map_anonymous(4096);
+    // The live page, and the bits for touched chunks behind it.
+    let wiped = 4096 + session::TOUCHED_BYTES;
+    let page = map_anonymous(wiped);
     let (Some(table), Some(page)) = (table, page) else {
         return false;
     };
     // SAFETY: fresh anonymous mappings of those sizes, which stay.
     unsafe {
-        syscall!(libc::SYS_madvise, page, 4096, libc::MADV_WIPEONFORK);
+        syscall!(libc::SYS_madvise, page, wiped, libc::MADV_WIPEONFORK);
         descriptors::set_table(table);
         session::set_live(page);
+        session::set_touched(page.add(4096));
     }
     fork::mark();
     true

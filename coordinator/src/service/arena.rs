@@ -21,7 +21,7 @@ const CHUNK_PAGES: u32 = (CHUNK / PAGE) as u32;
 /// Order of a whole chunk: `PAGE << ORDERS == CHUNK`.
 const ORDERS: usize = 9;
 /// Chunks that the background thread keeps ready, at most.
-const READY: usize = 96;
+const READY: usize = 256;
 
 /// A power of two of pages: `page` is its number in the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Arena {
             self.shared.arena.zero(offset, CHUNK);
             return true;
         }
-        self.shared.arena.populate(offset, CHUNK).is_ok()
+        self.shared.back_arena(offset, CHUNK).is_ok()
     }
 
     fn take_part(&self, state: &mut State, bytes: u64) -> Option<Run> {

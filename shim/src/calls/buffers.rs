@@ -5,8 +5,9 @@ use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
 
 use wire::layout::Piece;
+use wire::limits::CHUNK;
 
-use crate::session::{File, Session};
+use crate::session::{File, Session, map_pages};
 use crate::usercopy;
 
 /// Most bytes that one call moves, as in the kernel.
@@ -151,9 +152,13 @@ fn pieces(
         let into = at.wrapping_sub(piece.start);
         let rest = piece.length.wrapping_sub(into) as usize;
         let part = rest.min(n.wrapping_sub(done));
-        let page = file
-            .piece(session, piece)
-            .map(|start| start.wrapping_add(into as usize));
+        let page = file.piece(session, piece);
+        if let Some(start) = page
+            && piece.length == CHUNK
+        {
+            session.touch(start);
+        }
+        let page = page.map(|start| start.wrapping_add(into as usize));
         let left = each(done, page, part);
         done = done.wrapping_add(part.wrapping_sub(left));
         if left != 0 {
@@ -215,3 +220,24 @@ pub(crate) fn resident(session: Session, file: File, offset: u64, n: usize) -> u
         if page.is_some() { 0 } else { part }
     })
 }
+
+/// Maps pages that were just granted for `n` bytes from `offset` on: those of
+/// the small pool, as chunks are mapped when they are used first.
+pub(crate) fn map_granted(session: Session, file: File, offset: u64, n: usize) {
+    let end = offset.saturating_add(n as u64);
+    let mut at = Piece::at(offset);
+    while let Some(piece) = at
+        && piece.start < end
+        && piece.length < CHUNK
+    {
+        if piece.length >= BATCH
+            && let Some(start) = file.piece(session, piece)
+        {
+            map_pages(start, piece.length as usize);
+        }
+        at = piece.next();
+    }
+}
+
+/// From here on mapping page by page costs more than a call, in bytes.
+const BATCH: u64 = 64 * 1024;

@@ -10,7 +10,7 @@ use wire::limits::MAX_FILE_SIZE;
 use wire::message::Request;
 
 use super::NOT_OURS;
-use super::buffers::{Buffers, Many, One, copy_in, copy_out, resident};
+use super::buffers::{Buffers, Many, One, copy_in, copy_out, map_granted, resident};
 use super::target::{AtLimit, Target, answer, target};
 use crate::threads::Hold;
 use crate::{clock, control};
@@ -197,7 +197,10 @@ fn grant(target: Target, offset: u64, n: usize) -> Result<(), i32> {
         ofd: target.ofd.id,
         offset,
         length: n as u64,
-    })
+    })?;
+    let _pages = Hold::of_pages(target.file.index)?;
+    map_granted(target.session, target.file, offset, n);
+    Ok(())
 }
 
 /// What the coordinator must hear of a write.
