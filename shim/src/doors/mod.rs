@@ -2,7 +2,10 @@
 
 mod dirstream;
 pub(crate) mod exec;
+mod fds;
 mod grow;
+mod hook;
+mod io;
 mod lock;
 mod next;
 mod realpath;
