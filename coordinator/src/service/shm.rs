@@ -121,12 +121,20 @@ impl Region {
         }
     }
 
+    /// Has the kernel zero and map what is backed, in one call instead of a
+    /// fault for each page.
+    pub fn touch(&self, offset: u64, length: u64) {
+        if self.within(offset, length) {
+            // If it fails, pages are mapped one by one.
+            let _ = self.advise(offset, length, libc::MADV_POPULATE_READ);
+        }
+    }
+
     /// Writes zeros. Out of range: nothing.
     pub fn zero(&self, offset: u64, length: u64) {
         if self.within(offset, length) {
             if length >= BATCH {
-                // One call instead of a fault for each page; the pages exist.
-                let _ = self.advise(offset, length, libc::MADV_POPULATE_READ);
+                self.touch(offset, length);
             }
             // SAFETY: the range lies in the mapping. A client may race by
             // scribbling where it may not; the bytes are then its own.
