@@ -25,7 +25,7 @@ use wire::place;
 
 use super::engine::{Answer, Client, Engine, Outcome};
 use super::names::{Attr, FileNode, Inode, Kind, Walk, now};
-use super::processes::killed_by;
+use super::processes::{Process, killed_by};
 use crate::flow::{FileId, FileKind, Reading, StepId};
 
 /// Flags that make no sense for a reservation.
@@ -577,13 +577,21 @@ impl Engine {
             if file.writers == 0 {
                 self.records.trim(ofd.record);
             }
-            if killed_by(ofd.pid).is_some_and(|signal| signal != 0) {
+            if self.is_killed(ofd.pid) {
                 self.flow.writer_died(FileId(ofd.inode), ofd.step);
             } else {
                 self.flow.writer_closed(FileId(ofd.inode), ofd.step);
             }
         }
         self.drop_unused(ofd.inode);
+    }
+
+    /// Whether the process was killed, or is being killed, by a signal.
+    fn is_killed(&self, pid: i32) -> bool {
+        let process = self.processes.of_pid(pid);
+        let known = process.and_then(|process| self.processes.get(process));
+        let signal = known.map_or_else(|| killed_by(pid), Process::killed_by);
+        signal.is_some_and(|signal| signal != 0)
     }
 
     /// Forgets a file that has neither a name nor an open description.
