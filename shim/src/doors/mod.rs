@@ -1,5 +1,6 @@
 //! The doors: how calls reach the call table.
 
+mod cwd;
 mod dirstream;
 mod exec;
 mod fds;
@@ -8,11 +9,17 @@ mod hook;
 mod io;
 mod lock;
 mod next;
+mod old_dirent;
+mod paths;
+mod raw;
 mod realpath;
 mod slots;
 mod spawn;
+mod stat;
 mod temp;
+mod times;
 mod walk;
+mod xattr;
 
 use core::ffi::c_int;
 
