@@ -1,5 +1,6 @@
 //! The doors: how calls reach the call table.
 
+mod aio;
 mod cwd;
 mod dirstream;
 mod exec;
@@ -7,19 +8,25 @@ mod fds;
 mod grow;
 mod hook;
 mod io;
+mod jumps;
 mod lock;
 mod next;
 mod old_dirent;
 mod paths;
+mod print;
 mod raw;
 mod realpath;
 mod slots;
 mod spawn;
 mod stat;
+mod streams;
 mod temp;
 mod times;
 mod walk;
 mod xattr;
+
+#[allow(unused_imports, reason = "start-up asks it")]
+pub(crate) use jumps::verified;
 
 use core::ffi::c_int;
 
@@ -27,6 +34,9 @@ use core::ffi::c_int;
 unsafe extern "C" fn at_start(_: c_int, _: exec::Strings, env: exec::Strings) {
     // SAFETY: the process's own environment.
     unsafe { exec::remember(env) };
+    if exec::saved(c"CAPIO_DIR").is_some() {
+        jumps::install();
+    }
 }
 
 #[used]

@@ -66,6 +66,26 @@ hooks! {
         = converted(buf, |fs| calls::fstatfs(fd, fs));
 }
 
+/// `ftok(3)`: libc asks `stat` inside.
+///
+/// # Safety
+/// As `ftok(3)`.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn ftok(path: *const c_char, id: c_int) -> c_int {
+    // SAFETY: the caller's own promises, handed on; zeroed is a valid `stat`.
+    unsafe {
+        let mut st: Stat = zeroed();
+        match calls::newfstatat(AT_FDCWD, path, &raw mut st, 0) {
+            NOT_OURS => super::hook::pass_named!(ftok(path: *const c_char, id: c_int) -> c_int),
+            answer if answer < 0 => super::next::ret(answer),
+            _ => {
+                let (inode, device) = (st.st_ino & 0xffff, (st.st_dev & 0xff) << 16);
+                (inode | device) as c_int | (id << 24)
+            }
+        }
+    }
+}
+
 /// What `statfs` tells, in the words of `statvfs`.
 ///
 /// # Safety
