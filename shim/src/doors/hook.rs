@@ -72,7 +72,7 @@ impl Answer for *mut c_void {
 
 /// An error number as the result itself; `errno` is left alone.
 #[repr(transparent)]
-pub(crate) struct Code(#[expect(dead_code, reason = "the caller of the function reads it")] c_int);
+pub(crate) struct Code(c_int);
 
 impl Answer for Code {
     const FAILED: Self = Self(libc::ENOSYS);
