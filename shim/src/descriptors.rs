@@ -109,15 +109,6 @@ pub(crate) fn get(fd: c_int) -> Kind {
     Kind::unpack(slot.load(Acquire))
 }
 
-/// The open file description that `fd` stands for.
-#[inline(always)]
-pub(crate) fn ofd(session: Session, fd: c_int) -> Option<Ofd> {
-    match get(fd) {
-        Kind::Ofd { id, generation } => ofd_of(session, id, generation),
-        _ => None,
-    }
-}
-
 /// Records of open file description `id`, unless it is another one by now:
 /// then the descriptor was closed without our knowledge.
 #[inline(always)]

@@ -229,6 +229,14 @@ pub(crate) fn cwd_is_inside() -> bool {
     get().is_some_and(|place| matches!(Cwd::current(place), Cwd::Inside(_)))
 }
 
+/// Inode of the working directory when it is inside.
+pub(crate) fn cwd_inode() -> Option<u64> {
+    match Cwd::current(get()?) {
+        Cwd::Inside(inode) => Some(inode),
+        _ => None,
+    }
+}
+
 /// Where a path leads.
 #[derive(Debug)]
 pub(crate) enum Where<'a> {
