@@ -45,9 +45,10 @@ pub(crate) fn start() {
     }
     signals::arm();
     install();
-    if let Ok(mut line) = Line::seize() {
-        // No coordinator yet: the first call that needs it tries again.
-        let _ = connect(&mut line);
+    let joined = Line::seize().and_then(|mut line| connect(&mut line));
+    // No coordinator yet: the first call that needs it tries again.
+    if joined.is_ok() {
+        place::move_cwd();
     }
 }
 

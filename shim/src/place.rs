@@ -208,6 +208,18 @@ impl Cwd {
     }
 }
 
+/// Moves a process that was started in `CAPIO_DIR` itself into its shadow.
+pub(crate) fn move_cwd() {
+    let mut path = Text::<MAX_PATH>::new();
+    let starts_inside =
+        fixed().is_some_and(|place| read_cwd(&mut path) && place.canonical_has(path.bytes()));
+    if starts_inside {
+        // SAFETY: a string of ours. A directory that the session has not, or
+        // no session: the kernel's stays.
+        unsafe { crate::calls::chdir(path.as_ptr()) };
+    }
+}
+
 /// The kernel's working directory; `false` when it has none.
 pub(crate) fn read_cwd(path: &mut Text<MAX_PATH>) -> bool {
     // SAFETY: the kernel writes at most `room.len()` bytes and says how many.
@@ -327,7 +339,9 @@ fn relative<'a>(place: &Place, path: &'a mut Text<MAX_PATH>) -> Where<'a> {
         }),
         Cwd::Outside { up, shared } => {
             let canonical = place.canonical.bytes();
-            if !text::may_reach(path.bytes(), up, shared, canonical) {
+            // Below `CAPIO_DIR` in the lower layer: not moved to the shadow yet.
+            let below = shared as usize == canonical.len();
+            if !below && !text::may_reach(path.bytes(), up, shared, canonical) {
                 return Where::Elsewhere;
             }
             from_cwd(place, path)
