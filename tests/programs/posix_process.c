@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 
 extern char **environ;
-static const char *self;
+static char self[PATH_MAX]; /* this program, wherever it changes to */
 
 static void duplicates(void)
 {
@@ -156,7 +156,7 @@ static void exec_inherits(void)
     char number[16], other[16];
     snprintf(number, sizeof number, "%d", fd);
     snprintf(other, sizeof other, "%d", closed);
-    char *words[] = {(char *)self, "--inherited", number, other, NULL};
+    char *words[] = {self, "--inherited", number, other, NULL};
     CHECK(runs(self, words));
     CHECK_EQ(lseek(fd, 0, SEEK_CUR), 5); /* it wrote two bytes */
     CHECK_STR(get("exec"), "012AB56789");
@@ -338,6 +338,7 @@ static void whole_file_locks(void)
     CHECK_EQ(flock(b, LOCK_EX | LOCK_NB), 0);
     pid_t child;
     if (in_child(&child)) {
+        close(b); /* inherited: while it is open, the lock lives on */
         int mine = open("flock", O_RDWR);
         CHECK_ERR(flock(mine, LOCK_EX | LOCK_NB), EWOULDBLOCK);
         CHECK_EQ(flock(mine, LOCK_EX), 0); /* waits */
@@ -441,7 +442,7 @@ static void signals(void)
 
 int main(int argc, char **argv)
 {
-    self = argv[0];
+    if (realpath("/proc/self/exe", self) == NULL) return 2;
     if (argc == 4 && strcmp(argv[1], "--inherited") == 0) return inherited(argv);
     enter(argc, argv);
     duplicates();
