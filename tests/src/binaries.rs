@@ -14,11 +14,19 @@ pub fn capio() -> &'static Path {
     CAPIO.get_or_init(|| {
         let dir = env::var_os("CAPIO_BIN_DIR").map_or_else(build, PathBuf::from);
         let capio = dir.join("capio");
-        for file in [&capio, &dir.join("libcapio_posix.so")] {
+        for file in ["capio", "capio_server", "libcapio_posix.so"].map(|name| dir.join(name)) {
             assert!(file.exists(), "{} is missing", file.display());
         }
         capio
     })
+}
+
+/// A file beside [`capio`]: `capio_server` or `libcapio_posix.so`.
+///
+/// # Panics
+/// As [`capio`].
+pub fn beside_capio(name: &str) -> PathBuf {
+    capio().with_file_name(name)
 }
 
 /// `target/<profile>` of the running test (`target/<profile>/deps/<test>`).
@@ -31,7 +39,7 @@ pub(crate) fn profile_dir() -> PathBuf {
     dir.to_path_buf()
 }
 
-/// Builds both binaries in the profile of the running test. Also when they are
+/// Builds all of them in the profile of the running test. Also when they are
 /// there: they may be older than the sources, and then a test proves nothing.
 fn build() -> PathBuf {
     let dir = profile_dir();

@@ -12,9 +12,12 @@
 //! - `CAPIO_TESTS=plain`: run both sides without capio. This checks the tests
 //!   themselves: every workflow must be deterministic, every assertion true of
 //!   the kernel.
+//! - `CAPIO_TESTS_AUDIT=0`: leave the auditor out. It runs every workflow once
+//!   more under strace and fails on system calls that went past the library.
 //! - `CAPIO_TESTS_TIMEOUT`: seconds after which one run counts as hung
 //!   (default 60).
 
+mod audit;
 mod binaries;
 mod oracle;
 mod process;
@@ -24,7 +27,7 @@ mod scratch;
 mod tree;
 mod workflow;
 
-pub use binaries::capio;
+pub use binaries::{beside_capio, capio};
 pub use oracle::oracle;
 pub use process::{Finished, Running};
 pub use programs::program;

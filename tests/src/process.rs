@@ -17,6 +17,13 @@ use crate::scratch::Scratch;
 
 /// Environment variable by which every descendant of a run is found again.
 const TAG: &str = "CAPIO_TESTS_RUN";
+/// Variables that would make a program part of a session.
+const OURS: [&str; 4] = [
+    "CAPIO_DIR",
+    "CAPIO_APP_NAME",
+    "CAPIO_WORKFLOW_NAME",
+    "LD_PRELOAD",
+];
 const POLL: Duration = Duration::from_millis(5);
 
 /// A started command. Dropping it kills the command and all its descendants.
@@ -59,6 +66,12 @@ impl Running {
         let stderr = scratch.file(&format!("{title}.{number}.stderr"));
         let create = |path| File::create(path).expect("a scratch file can be made");
         let line = format!("{command:?}");
+        for variable in OURS {
+            // What the caller sets stays; what we were started with does not count.
+            if !command.get_envs().any(|(name, _)| name == variable) {
+                command.env_remove(variable);
+            }
+        }
         let child = command
             .env(TAG, &tag)
             .env("OUTSIDE", scratch.outside())

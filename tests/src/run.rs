@@ -2,10 +2,11 @@
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::time::Duration;
 
+use crate::audit::Auditor;
 use crate::binaries::capio;
 use crate::process::{Finished, Running};
 use crate::scratch::Scratch;
@@ -25,6 +26,11 @@ pub(crate) fn limit() -> Duration {
     Duration::from_secs(seconds.unwrap_or(60))
 }
 
+/// Whether workflows run once more under the auditor.
+pub(crate) fn audits() -> bool {
+    !plain_only() && env::var_os("CAPIO_TESTS_AUDIT").is_none_or(|value| value != "0")
+}
+
 /// A run of a workflow under capio that has started.
 #[derive(Debug)]
 pub struct CapioRun {
@@ -32,15 +38,34 @@ pub struct CapioRun {
     pub scratch: Scratch,
     /// The `capio run` command.
     pub running: Running,
+    /// The directory of the session, while it lives.
+    pub session: PathBuf,
+    auditor: Option<Auditor>,
 }
 
 impl CapioRun {
     /// Waits for the end.
     ///
     /// # Panics
-    /// When it hangs.
+    /// When it hangs, leaves its session behind, or (where the run succeeded and
+    /// was audited) when a system call went past the library.
     pub fn finish(self) -> (Scratch, Finished) {
-        (self.scratch, self.running.finish(limit()))
+        let finished = self.running.finish(limit());
+        finished.expect(
+            !self.session.exists(),
+            &format!("{} was left behind", self.session.display()),
+        );
+        if let Some(auditor) = self.auditor.filter(|_| finished.status.success()) {
+            let misses = auditor.misses(&self.scratch.audit());
+            let shown = misses.iter().take(20).map(String::as_str);
+            let shown = shown.collect::<Vec<_>>().join("\n");
+            let many = misses.len();
+            finished.expect(
+                misses.is_empty(),
+                &format!("{many} calls went past the library:\n{shown}\n"),
+            );
+        }
+        (self.scratch, finished)
     }
 }
 
@@ -55,13 +80,26 @@ impl Workflow {
     pub fn verify(&self) {
         let wanted = self.plain();
         let wanted = Tree::read(&wanted.data(), &self.ignored);
-        let (scratch, output) = if plain_only() {
-            (self.plain(), String::new())
-        } else {
-            let (scratch, finished) = self.start(&[]).finish();
+        if plain_only() {
+            self.compare(&wanted, &self.plain(), "");
+            return;
+        }
+        let started = [
+            Some(self.start(&[])),
+            self.audited().then(|| self.audit(&[])),
+        ];
+        for run in started.into_iter().flatten() {
+            let (scratch, finished) = run.finish();
             finished.expect_success();
-            (scratch, finished.output)
-        };
+            self.compare(&wanted, &scratch, &finished.output);
+        }
+    }
+
+    fn audited(&self) -> bool {
+        self.audited && audits()
+    }
+
+    fn compare(&self, wanted: &Tree, scratch: &Scratch, output: &str) {
         let found = Tree::read(&scratch.data(), &self.ignored);
         let differences = wanted.differences(&found);
         assert!(
@@ -80,9 +118,10 @@ impl Workflow {
         let scratch = Scratch::new();
         self.prepare(&scratch.data());
         for step in &self.steps {
-            for _ in 0..step.instances {
-                let running =
-                    Running::start(plain_command(step, &scratch.data()), &scratch, &step.name);
+            for number in 0..step.instances {
+                let mut command = plain_command(step, &scratch.data());
+                command.env("CAPIO_INSTANCE", number.to_string());
+                let running = Running::start(command, &scratch, &step.name);
                 let finished = running.finish(limit());
                 finished.expect(
                     finished.status.success(),
@@ -98,12 +137,42 @@ impl Workflow {
     /// # Panics
     /// When capio is missing.
     pub fn start(&self, options: &[&str]) -> CapioRun {
+        self.launch(Scratch::new(), self, options, None)
+    }
+
+    /// The same with every step under the auditor.
+    ///
+    /// # Panics
+    /// When capio is missing, or strace.
+    pub fn audit(&self, options: &[&str]) -> CapioRun {
+        let strace = Process::new("strace").arg("-V").output();
+        assert!(
+            strace.is_ok_and(|output| output.status.success()),
+            "strace is missing: run scripts/setup, or set CAPIO_TESTS_AUDIT=0"
+        );
         let scratch = Scratch::new();
+        let data = scratch.data().canonicalize().expect("the directory exists");
+        let auditor = Auditor {
+            excluded: self.excluded.iter().map(|path| data.join(path)).collect(),
+            session: scratch.session(&self.name),
+            data,
+        };
+        let watched = self.under_audit(&scratch.audit());
+        self.launch(scratch, &watched, options, Some(auditor))
+    }
+
+    fn launch(
+        &self,
+        scratch: Scratch,
+        watched: &Self,
+        options: &[&str],
+        auditor: Option<Auditor>,
+    ) -> CapioRun {
         self.prepare(&scratch.data());
         let spec = scratch.file("spec.json");
         let file = scratch.file("workflow.toml");
         fs::write(&spec, self.capio_cl()).expect("a scratch file can be written");
-        fs::write(&file, self.toml()).expect("a scratch file can be written");
+        fs::write(&file, watched.toml()).expect("a scratch file can be written");
         let mut command = Process::new(capio());
         command
             .args(["run", "--cache", "256M", "-c"])
@@ -117,7 +186,13 @@ impl Workflow {
             .env("STREAMING", "1")
             .current_dir(scratch.data());
         let running = Running::start(command, &scratch, "capio");
-        CapioRun { scratch, running }
+        let session = scratch.session(&self.name);
+        CapioRun {
+            scratch,
+            running,
+            session,
+            auditor,
+        }
     }
 }
 

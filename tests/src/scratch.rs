@@ -1,9 +1,12 @@
 //! Directories that vanish with the test.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use wire::place::{MAX_SESSION_PATH, session_path};
 
 /// A directory of one run: `data` is what the workflow works in (`CAPIO_DIR`),
 /// everything beside it belongs to the harness. On tmpfs where there is one.
@@ -24,7 +27,13 @@ impl Scratch {
             .tempdir_in(if shm.is_dir() { shm } else { Path::new("/tmp") })
             .expect("a temporary directory can be made");
         let scratch = Self { root };
-        for dir in [scratch.data(), scratch.outside(), scratch.logs()] {
+        let dirs = [
+            scratch.data(),
+            scratch.outside(),
+            scratch.logs(),
+            scratch.audit(),
+        ];
+        for dir in dirs {
             fs::create_dir(dir).expect("an empty directory takes a new one");
         }
         scratch
@@ -43,6 +52,24 @@ impl Scratch {
     /// Where `capio run --logs` puts the steps' output.
     pub fn logs(&self) -> PathBuf {
         self.root.path().join("logs")
+    }
+
+    /// Where the auditor's traces go.
+    pub(crate) fn audit(&self) -> PathBuf {
+        self.root.path().join("audit")
+    }
+
+    /// The directory of the session of `workflow` on [`Scratch::data`].
+    ///
+    /// # Panics
+    /// Never: the directory exists, and names of sessions are ASCII.
+    pub fn session(&self, workflow: &str) -> PathBuf {
+        let data = self.data().canonicalize().expect("the directory exists");
+        let mut buffer = [0; MAX_SESSION_PATH];
+        let uid = nix::unistd::getuid().as_raw();
+        let data = data.as_os_str().as_bytes();
+        let length = session_path(&mut buffer, uid, data, workflow.as_bytes());
+        PathBuf::from(OsStr::from_bytes(&buffer[..length]))
     }
 
     /// A path for a file of the harness.

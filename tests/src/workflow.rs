@@ -7,6 +7,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::audit;
+
 /// One step: a command, and what CAPIO-CL shall say of its files.
 #[derive(Debug, Clone, Serialize)]
 pub struct Step {
@@ -134,6 +136,8 @@ pub struct Workflow {
     pub(crate) steps: Vec<Step>,
     pub(crate) name: String,
     pub(crate) ignored: Vec<String>,
+    pub(crate) excluded: Vec<String>,
+    pub(crate) audited: bool,
     inputs: BTreeMap<String, Vec<u8>>,
     permanent: Vec<String>,
 }
@@ -144,6 +148,7 @@ impl Workflow {
         Self {
             name: name.into(),
             permanent: vec!["*".into()],
+            audited: true,
             ..Self::default()
         }
     }
@@ -169,6 +174,20 @@ impl Workflow {
         self
     }
 
+    /// Leaves these paths or patterns to the real file system.
+    #[must_use]
+    pub fn exclude(mut self, paths: &[&str]) -> Self {
+        self.excluded = paths.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Runs without the auditor, because strace changes what the test is about.
+    #[must_use]
+    pub fn unaudited(mut self) -> Self {
+        self.audited = false;
+        self
+    }
+
     /// A path (with all below it) that two runs need not agree on, because the
     /// program writes times or inode numbers into it.
     #[must_use]
@@ -180,10 +199,12 @@ impl Workflow {
     /// The CAPIO-CL document.
     pub fn capio_cl(&self) -> String {
         let graph: Vec<_> = self.steps.iter().map(Step::capio_cl).collect();
-        format!(
-            "{:#}\n",
-            json!({"name": self.name, "IO_Graph": graph, "permanent": self.permanent})
-        )
+        let mut document =
+            json!({"name": self.name, "IO_Graph": graph, "permanent": self.permanent});
+        if !self.excluded.is_empty() {
+            document["exclude"] = json!(self.excluded);
+        }
+        format!("{document:#}\n")
     }
 
     /// The workflow file of `capio run`.
@@ -193,6 +214,23 @@ impl Workflow {
     pub fn toml(&self) -> String {
         let steps = BTreeMap::from([("step", &self.steps)]);
         toml::to_string(&steps).expect("steps are strings and numbers")
+    }
+
+    /// The same workflow with every step under the auditor, which writes its
+    /// traces into `folder`.
+    pub(crate) fn under_audit(&self, folder: &Path) -> Self {
+        let mut workflow = self.clone();
+        for step in &mut workflow.steps {
+            let mut words = audit::strace(folder, &step.name);
+            match &step.command {
+                Command::Shell(line) => {
+                    words.extend(["/bin/sh".into(), "-c".into(), line.clone()]);
+                }
+                Command::List(command) => words.extend(command.iter().cloned()),
+            }
+            step.command = Command::List(words);
+        }
+        workflow
     }
 
     /// Lays the files that shall be there beforehand into `dir`.
