@@ -2,16 +2,15 @@
 
 use core::cell::UnsafeCell;
 use core::ffi::c_int;
-use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use wire::limits::MAX_FRAME;
 use wire::message::{Reply, Request, decode, encode};
 
 use crate::critical::Critical;
-use crate::session::{Session, live};
+use crate::session::live;
 use crate::sys::syscall;
-use crate::{attach, fork, futex, owner, threads};
+use crate::{attach, futex, owner, threads};
 
 /// Longest sleep of a waiting call before it looks after the coordinator, ns.
 pub(crate) const PATIENCE: i64 = 250_000_000;
@@ -21,11 +20,9 @@ const WAITED: u32 = 1 << 31;
 /// memory need.
 const BLOCKED: u64 = !((1 << (libc::SIGBUS - 1)) | (1 << (libc::SIGSEGV - 1)));
 
-/// The one buffer for frames, and the words that belong to its holder.
+/// The one buffer for frames.
 struct Shared {
     frame: UnsafeCell<[u8; MAX_FRAME + 4]>,
-    /// Signal mask of a thread that holds the line across a fork.
-    mask: AtomicU64,
 }
 
 // SAFETY: `frame` is used by the holder of the line only.
@@ -33,7 +30,6 @@ unsafe impl Sync for Shared {}
 
 static SHARED: Shared = Shared {
     frame: UnsafeCell::new([0; MAX_FRAME + 4]),
-    mask: AtomicU64::new(0),
 };
 
 /// The line, held by this thread with signals blocked.
@@ -42,6 +38,10 @@ pub(crate) struct Line {
     mask: u64,
     _critical: Critical,
 }
+
+/// A reply in the line's frame: its length.
+#[derive(Clone, Copy)]
+pub(crate) struct Body(usize);
 
 /// Descriptors that came with a reply.
 #[derive(Debug)]
@@ -113,7 +113,11 @@ impl Line {
         while let Err(seen) = live.control.compare_exchange(0, wanted, SeqCst, Acquire) {
             if !owner::thread_exists(seen & !WAITED) {
                 // It died in mid-frame, in a child of vfork say.
-                if live.control.compare_exchange(seen, wanted, SeqCst, Relaxed).is_ok() {
+                if live
+                    .control
+                    .compare_exchange(seen, wanted, SeqCst, Relaxed)
+                    .is_ok()
+                {
                     attach::hang_up();
                     break;
                 }
@@ -121,7 +125,10 @@ impl Line {
             }
             let marked = seen | WAITED;
             let is_marked = seen == marked
-                || live.control.compare_exchange(seen, marked, SeqCst, Relaxed).is_ok();
+                || live
+                    .control
+                    .compare_exchange(seen, marked, SeqCst, Relaxed)
+                    .is_ok();
             if is_marked {
                 futex::wait(&live.control, marked, 50_000_000);
                 wanted = tid | WAITED;
@@ -134,27 +141,6 @@ impl Line {
         })
     }
 
-    /// Keeps the line until [`Line::taken_up`].
-    pub(crate) fn lay_down(self) {
-        SHARED.mask.store(self.mask, Relaxed);
-        core::mem::forget(self);
-    }
-
-    /// The line that was laid down by this thread, or by the thread of which
-    /// this one is the copy.
-    pub(crate) fn taken_up() -> Self {
-        // SAFETY: takes nothing.
-        let tid = unsafe { syscall!(libc::SYS_gettid) } as u32;
-        let critical = Critical::enter();
-        // The one of `seize`, which nobody has dropped.
-        core::mem::drop(Critical::resume());
-        Self {
-            tid,
-            mask: SHARED.mask.load(Relaxed),
-            _critical: critical,
-        }
-    }
-
     fn frame(&mut self) -> &mut [u8; MAX_FRAME + 4] {
         // SAFETY: this thread holds the line, and the borrow is exclusive.
         unsafe { &mut *SHARED.frame.get() }
@@ -165,11 +151,11 @@ impl Line {
     /// # Errors
     /// `EPIPE` when the connection is broken; `ENAMETOOLONG` for what fits no
     /// frame.
-    pub(crate) fn exchange(
+    pub(crate) fn turn(
         &mut self,
         socket: c_int,
         request: &Request<'_>,
-    ) -> Result<(Reply<'_>, Received), i32> {
+    ) -> Result<(Body, Received), i32> {
         let length = encode(request, self.frame()).ok_or(libc::ENAMETOOLONG)?;
         send(socket, self.frame().get(..length).unwrap_or_default())?;
         let kept = match request {
@@ -178,14 +164,19 @@ impl Line {
         };
         let flags = if kept { 0 } else { libc::MSG_CMSG_CLOEXEC };
         let mut received = Received::none();
-        let body = receive(socket, self.frame(), flags, &mut received);
-        match body.and_then(|body| decode(body).ok_or(libc::EPIPE)) {
-            Ok(reply) => Ok((reply, received)),
+        match receive(socket, self.frame(), flags, &mut received) {
+            Ok(length) => Ok((Body(length), received)),
             Err(error) => {
                 received.close();
                 Err(error)
             }
         }
+    }
+
+    /// The reply that [`Line::turn`] has got; `None`: it is malformed.
+    pub(crate) fn reply(&mut self, body: Body) -> Option<Reply<'_>> {
+        let end = body.0.wrapping_add(4);
+        decode(self.frame().get(4..end)?)
     }
 }
 
@@ -228,26 +219,22 @@ fn send(socket: c_int, frame: &[u8]) -> Result<(), i32> {
     Ok(())
 }
 
-/// Receives a frame into `buffer` and gives its body.
-fn receive<'a>(
+/// Receives a frame into `buffer` and gives the length of its body.
+fn receive(
     socket: c_int,
-    buffer: &'a mut [u8],
+    buffer: &mut [u8],
     flags: c_int,
     received: &mut Received,
-) -> Result<&'a [u8], i32> {
+) -> Result<usize, i32> {
     let mut have = 0usize;
     loop {
         let want = match buffer.first_chunk::<4>() {
-            Some(head) if have >= 4 => {
-                (u32::from_le_bytes(*head) as usize).saturating_add(4)
-            }
+            Some(head) if have >= 4 => (u32::from_le_bytes(*head) as usize).saturating_add(4),
             _ => 4,
         };
         if have >= 4 && have >= want {
-            return (have == want)
-                .then_some(())
-                .and_then(|()| buffer.get(4..want))
-                .ok_or(libc::EPIPE);
+            let whole = have == want && want <= buffer.len();
+            return whole.then_some(want.wrapping_sub(4)).ok_or(libc::EPIPE);
         }
         let room = buffer.get_mut(have..).ok_or(libc::EPIPE)?;
         if room.is_empty() {
@@ -332,13 +319,19 @@ pub(crate) fn ask<T>(
         let me = threads::me()?;
         let before = me.record.wake.load(Acquire);
         let mut line = Line::seize()?;
-        match attach::exchange(&mut line, request)? {
-            (Reply::Wait, received) => received.close(),
-            (Reply::Error(error), received) => {
+        let (body, received) = attach::exchange(&mut line, request)?;
+        match line.reply(body) {
+            Some(Reply::Wait) => received.close(),
+            Some(Reply::Error(error)) => {
                 received.close();
                 return Err(if error > 0 { error } else { libc::EIO });
             }
-            (reply, received) => return take(reply, received),
+            Some(reply) => return take(reply, received),
+            None => {
+                received.close();
+                attach::hang_up();
+                return Err(libc::EIO);
+            }
         }
         drop(line);
         futex::wait(&me.record.wake, before, PATIENCE);
@@ -364,9 +357,4 @@ pub(crate) fn tell(request: &Request<'_>) -> Result<(), i32> {
 /// `EIO` when there is no coordinator.
 pub(crate) fn thread() -> Result<u32, i32> {
     threads::me().map(|me| me.index)
-}
-
-/// Around a fork: the line and the session's state are whole in the copy.
-pub(crate) fn is_usable() -> bool {
-    live().is_some() && Session::get().is_some() && !fork::in_vfork_child()
 }

@@ -109,15 +109,6 @@ pub(crate) fn get(fd: c_int) -> Kind {
     Kind::unpack(slot.load(Acquire))
 }
 
-/// The open file description that `fd` stands for.
-#[inline(always)]
-pub(crate) fn ofd(session: Session, fd: c_int) -> Option<Ofd> {
-    match get(fd) {
-        Kind::Ofd { id, generation } => ofd_of(session, id, generation),
-        _ => None,
-    }
-}
-
 /// Records of open file description `id`, unless it is another one by now:
 /// then the descriptor was closed without our knowledge.
 #[inline(always)]
@@ -155,6 +146,11 @@ pub(crate) fn forget(first: u32, last: u32) {
 /// `st_ino` of `path` from `dirfd` (the directory itself if it is empty).
 pub(crate) fn inode_of(dirfd: c_int, path: *const c_char) -> Option<u64> {
     status(dirfd, path).map(|st| st.st_ino)
+}
+
+/// Type and permissions of what is open at `fd`.
+pub(crate) fn mode_of(fd: c_int) -> Option<libc::mode_t> {
+    status(fd, c"".as_ptr()).map(|st| st.st_mode)
 }
 
 /// The kernel's `fstatat` with AT_EMPTY_PATH.

@@ -5,24 +5,27 @@
 //! ([`doors`]) lead libc's exported symbols, stdio and directory streams to it.
 #![cfg_attr(not(test), no_std)]
 
+mod attach;
 mod calls;
-#[allow(dead_code, reason = "the call table is the user")]
 mod clock;
+mod control;
 mod core_hooks;
-#[allow(dead_code, reason = "the call table is the user")]
 mod critical;
+mod descriptors;
 mod doors;
-#[allow(dead_code, reason = "the call table is the user")]
 mod fork;
+mod futex;
 mod next;
+mod owner;
+mod place;
 #[cfg(feature = "selftest")]
 mod selftest;
-#[allow(dead_code, unused_imports, reason = "the call table is the user")]
+mod session;
 mod signals;
 mod sys;
-#[allow(dead_code, reason = "the call table is the user")]
+mod text;
+mod threads;
 mod tls;
-#[allow(dead_code, reason = "the call table is the user")]
 mod usercopy;
 
 // The precompiled `core` names it in its unwind tables; nothing ever unwinds

@@ -66,10 +66,16 @@ pub(crate) fn get() -> Option<&'static Place> {
     }
 }
 
+/// As [`get`], but never looks for it.
+pub(crate) fn fixed() -> Option<&'static Place> {
+    // SAFETY: not written any more once the state is ACTIVE.
+    (STATE.load(Acquire) == ACTIVE).then(|| unsafe { &*PLACE.0.get() })
+}
+
 /// A call came before the library's constructor.
 #[cold]
 fn first() -> Option<&'static Place> {
-    crate::start();
+    crate::attach::start();
     (STATE.load(Acquire) != NEW).then(get).flatten()
 }
 
@@ -202,13 +208,23 @@ impl Cwd {
     }
 }
 
+/// Moves a process that was started in `CAPIO_DIR` itself into its shadow.
+pub(crate) fn move_cwd() {
+    let mut path = Text::<MAX_PATH>::new();
+    let starts_inside =
+        fixed().is_some_and(|place| read_cwd(&mut path) && place.canonical_has(path.bytes()));
+    if starts_inside {
+        // SAFETY: a string of ours. A directory that the session has not, or
+        // no session: the kernel's stays.
+        unsafe { crate::calls::chdir(path.as_ptr()) };
+    }
+}
+
 /// The kernel's working directory; `false` when it has none.
 pub(crate) fn read_cwd(path: &mut Text<MAX_PATH>) -> bool {
     // SAFETY: the kernel writes at most `room.len()` bytes and says how many.
     unsafe {
-        path.fill(|room| {
-            syscall!(libc::SYS_getcwd, room.as_mut_ptr(), room.len()).wrapping_sub(1)
-        });
+        path.fill(|room| syscall!(libc::SYS_getcwd, room.as_mut_ptr(), room.len()).wrapping_sub(1));
     }
     path.bytes().first() == Some(&b'/')
 }
@@ -223,6 +239,14 @@ pub(crate) fn forget_cwd() {
 /// Whether the kernel's working directory is a shadow.
 pub(crate) fn cwd_is_inside() -> bool {
     get().is_some_and(|place| matches!(Cwd::current(place), Cwd::Inside(_)))
+}
+
+/// Inode of the working directory when it is inside.
+pub(crate) fn cwd_inode() -> Option<u64> {
+    match Cwd::current(get()?) {
+        Cwd::Inside(inode) => Some(inode),
+        _ => None,
+    }
 }
 
 /// Where a path leads.
@@ -315,7 +339,9 @@ fn relative<'a>(place: &Place, path: &'a mut Text<MAX_PATH>) -> Where<'a> {
         }),
         Cwd::Outside { up, shared } => {
             let canonical = place.canonical.bytes();
-            if !text::may_reach(path.bytes(), up, shared, canonical) {
+            // Below `CAPIO_DIR` in the lower layer: not moved to the shadow yet.
+            let below = shared as usize == canonical.len();
+            if !below && !text::may_reach(path.bytes(), up, shared, canonical) {
                 return Where::Elsewhere;
             }
             from_cwd(place, path)
@@ -379,7 +405,10 @@ mod tests {
     fn a_working_directory_survives_packing() {
         for cwd in [
             Cwd::Inside(1 << 45),
-            Cwd::Outside { up: 3, shared: 4095 },
+            Cwd::Outside {
+                up: 3,
+                shared: 4095,
+            },
             Cwd::Outside { up: 0, shared: 0 },
             Cwd::Unknown,
         ] {

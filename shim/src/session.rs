@@ -9,7 +9,9 @@ use wire::layout::{
     DIRECT, FILE_FINAL, FileMeta, FileSync, MAP_ENTRIES, MapBlock, MetaHeader, OfdMeta, OfdSync,
     Piece, ProcessMeta, ProcessRecord, SyncHeader, WAIT_NEVER, WAIT_STREAM, meta, sync,
 };
-use wire::limits::{MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, PAGE};
+use wire::limits::{CHUNK, MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, PAGE};
+
+use crate::sys::syscall;
 
 static ARENA: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
 static ARENA_BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -35,6 +37,24 @@ pub(crate) struct Live {
     pub(crate) socket: AtomicI32,
     /// Coarse time of the last look at the socket, ns.
     pub(crate) looked: AtomicU64,
+}
+
+/// Chunks of the arena that this process has mapped page by page already: one
+/// bit each. A child of `fork` starts with none.
+static TOUCHED: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Chunks that [`TOUCHED`] has bits for: a quarter of a tebibyte.
+const TOUCHED_CHUNKS: usize = 1 << 17;
+/// Bytes of [`TOUCHED`].
+pub(crate) const TOUCHED_BYTES: usize = TOUCHED_CHUNKS / 8;
+
+/// Gives the process its bits for touched chunks, for ever.
+///
+/// # Safety
+/// `bits` must be [`TOUCHED_BYTES`] readable and writable, all zero, and stay
+/// mapped.
+pub(crate) unsafe fn set_touched(bits: *mut u8) {
+    TOUCHED.store(bits.cast(), Release);
 }
 
 /// This process's page, once [`set_live`] was called.
@@ -146,11 +166,6 @@ impl Session {
         self.sync_header().dead.load(Relaxed) != 0
     }
 
-    /// Lets everybody know that the coordinator is gone: it cannot itself.
-    pub(crate) fn declare_dead(self) {
-        self.sync_header().dead.store(1, Release);
-    }
-
     /// Whether spinning can make sense.
     pub(crate) fn may_spin(self) -> bool {
         self.header().cores.load(Relaxed) > 1
@@ -206,6 +221,37 @@ impl Session {
             return None;
         }
         Some(self.arena.wrapping_add(start as usize))
+    }
+}
+
+/// Maps the pages from `start` on in one call instead of a fault for each.
+#[cold]
+pub(crate) fn map_pages(start: *mut u8, length: usize) {
+    // Reading maps shared pages writable, too, and costs a third.
+    // SAFETY: a range of our own mapping of the arena. If it fails, the pages
+    // are mapped one by one.
+    unsafe { syscall!(libc::SYS_madvise, start, length, MADV_POPULATE_READ) };
+}
+
+/// `madvise(2)`, Linux 5.14.
+const MADV_POPULATE_READ: i32 = 22;
+
+impl Session {
+    /// Maps the whole chunk at `start` the first time this process uses it.
+    #[inline(always)]
+    pub(crate) fn touch(self, start: *mut u8) {
+        let chunk = (start as usize).wrapping_sub(self.arena as usize) / CHUNK as usize;
+        let bits = TOUCHED.load(Relaxed);
+        if bits.is_null() || chunk >= TOUCHED_CHUNKS {
+            return;
+        }
+        let (word, bit) = (chunk / 64, 1u64 << (chunk % 64));
+        // SAFETY: the index is below the number of words.
+        let word = unsafe { &*bits.add(word) };
+        if word.load(Relaxed) & bit == 0 {
+            word.fetch_or(bit, Relaxed);
+            map_pages(start, CHUNK as usize);
+        }
     }
 }
 

@@ -61,7 +61,11 @@ impl<const N: usize> Text<N> {
             let room = core::slice::from_raw_parts_mut(self.buffer.as_mut_ptr().cast::<u8>(), N);
             usercopy::copy_cstr(room, path)
         };
-        self.length = if length < 0 { 0 } else { (length as usize).min(N) };
+        self.length = if length < 0 {
+            0
+        } else {
+            (length as usize).min(N)
+        };
         length >= 0
     }
 
@@ -91,6 +95,13 @@ impl<const N: usize> Text<N> {
     pub(crate) fn set(&mut self, bytes: &[u8]) -> bool {
         self.length = 0;
         self.push(bytes)
+    }
+
+    /// Takes slashes off its end.
+    pub(crate) fn without_slash(&mut self) {
+        while self.length > 1 && self.bytes().ends_with(b"/") {
+            self.truncate(self.length.wrapping_sub(1));
+        }
     }
 
     /// Cuts it off after `length` bytes.

@@ -96,11 +96,8 @@ fn claim(threads: &[ThreadRecord]) -> u32 {
     let tid = unsafe { syscall!(libc::SYS_gettid) } as u32;
     let own = (0..SHARED).zip(threads);
     let of_before = own.clone().find(|(_, one)| one.tid.load(Relaxed) == tid);
-    let swap = |one: &ThreadRecord, old| {
-        one.tid
-            .compare_exchange(old, tid, SeqCst, Relaxed)
-            .is_ok()
-    };
+    let swap =
+        |one: &ThreadRecord, old| one.tid.compare_exchange(old, tid, SeqCst, Relaxed).is_ok();
     let left_behind = |one: &ThreadRecord| {
         let old = one.tid.load(Relaxed);
         !owner::thread_exists(old) && swap(one, old)
@@ -268,7 +265,12 @@ fn lock_shared() {
     loop {
         let seen = live.record.load(Relaxed);
         let free = seen == 0 || !owner::thread_exists(seen);
-        if free && live.record.compare_exchange(seen, tid, SeqCst, Relaxed).is_ok() {
+        if free
+            && live
+                .record
+                .compare_exchange(seen, tid, SeqCst, Relaxed)
+                .is_ok()
+        {
             return;
         }
         futex::wait(&live.record, seen, 100_000);

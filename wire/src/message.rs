@@ -70,6 +70,16 @@ pub enum Request<'a> {
         /// Thread record that would wait.
         thread: u32,
     },
+    /// `open(2)` of a descriptor's name in `/proc/self/fd`: a description of
+    /// its own of the same file. Replies as to [`Request::Open`].
+    Reopen {
+        /// Open file description.
+        ofd: u32,
+        /// Flags of `open(2)`.
+        flags: i32,
+        /// Thread record that would wait.
+        thread: u32,
+    },
     /// Attributes: [`Reply::Attributes`], [`Reply::Native`], [`Reply::Wait`].
     Stat {
         /// Of what.

@@ -20,8 +20,11 @@ use super::shm::Shared;
 const CHUNK_PAGES: u32 = (CHUNK / PAGE) as u32;
 /// Order of a whole chunk: `PAGE << ORDERS == CHUNK`.
 const ORDERS: usize = 9;
-/// Chunks that the background thread keeps ready, at most.
-const READY: usize = 96;
+/// Chunks that the background thread keeps ready, at most: a gibibyte.
+const READY: usize = 512;
+/// Priority of that thread (`nice`): programs come first; who finds no chunk
+/// ready makes one.
+const NICE: i32 = 10;
 
 /// A power of two of pages: `page` is its number in the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +76,7 @@ impl Arena {
             chunks,
             ..State::default()
         };
-        let ready_target = READY.min(chunks as usize / 8);
+        let ready_target = READY.min(chunks as usize / 4);
         Self {
             shared,
             state: Mutex::new(state),
@@ -134,7 +137,7 @@ impl Arena {
             self.shared.arena.zero(offset, CHUNK);
             return true;
         }
-        self.shared.arena.populate(offset, CHUNK).is_ok()
+        self.shared.back_arena(offset, CHUNK).is_ok()
     }
 
     fn take_part(&self, state: &mut State, bytes: u64) -> Option<Run> {
@@ -185,7 +188,12 @@ impl Arena {
         let arena = Arc::clone(self);
         std::thread::Builder::new()
             .name("capio-pages".into())
-            .spawn(move || arena.keep_ready())
+            .spawn(move || {
+                // SAFETY: integers; 0 is the calling thread. Should it fail,
+                // the priority stays as it is.
+                unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+                arena.keep_ready();
+            })
     }
 
     /// Ends the background thread.
@@ -211,6 +219,9 @@ impl Arena {
             };
             drop(state);
             let done = self.prepare(chunk, dirty);
+            if done {
+                self.shared.arena.touch(u64::from(chunk) * CHUNK, CHUNK);
+            }
             state = self.state();
             if done {
                 state.ready.push(chunk);

@@ -92,6 +92,8 @@ pub struct Engine {
     pub(super) processes: Processes,
     pub(super) stats: Stats,
     pub(super) waiters: HashMap<WaitId, Waiter>,
+    /// The wait of each thread (process record, thread record).
+    waiting: HashMap<(u32, u32), WaitId>,
     verdicts: HashMap<(u32, u32), Resolution>,
     /// Threads that wait for more entries of a directory.
     listers: HashMap<Inode, Vec<WaitId>>,
@@ -140,6 +142,7 @@ impl Engine {
             watch: parts.watch,
             stats: Stats::default(),
             waiters: HashMap::new(),
+            waiting: HashMap::new(),
             verdicts: HashMap::new(),
             listers: HashMap::new(),
             next_wait: 0,
@@ -151,23 +154,48 @@ impl Engine {
 
     /// Answers one request of an attached process.
     pub fn handle(&mut self, client: Client, request: &Request<'_>) -> Answer {
-        let outcome = match self.verdict_of(client, request) {
+        // What was closed before this was asked is closed.
+        self.drain_closes();
+        let thread = waiting_thread(request);
+        let before = thread.and_then(|thread| self.asked_again(client, thread));
+        let outcome = match thread.and_then(|thread| self.verdict_of(client, thread)) {
             Some(error) => Err(error),
             None => self.dispatch(client, request),
         };
+        if let Some(before) = before {
+            self.go_on_waiting(before);
+        }
         self.settle();
         outcome.unwrap_or_else(Answer::Error)
     }
 
+    /// A thread that asks does not wait any more for what it asked before.
+    fn asked_again(&mut self, client: Client, thread: u32) -> Option<Waiter> {
+        let id = self.waiting.remove(&(client.process, thread))?;
+        self.flow.cancel(id);
+        self.waiters.remove(&id)
+    }
+
+    /// The thread of `before` either waits for the same still, or that is over.
+    fn go_on_waiting(&mut self, before: Waiter) {
+        let id = self.waiting.get(&(before.process, before.thread));
+        let now = id.and_then(|id| self.waiters.get_mut(id));
+        match now {
+            Some(now) if now.path == before.path && now.reason == before.reason => {
+                now.since = before.since;
+            }
+            _ => self.account(&before),
+        }
+    }
+
+    fn account(&mut self, waiter: &Waiter) {
+        let waited = waiter.since.elapsed();
+        self.stats
+            .waited(waiter.step, &waiter.path, waiter.reason, waited, 1);
+    }
+
     /// A wait of this thread that ended badly decides its call.
-    fn verdict_of(&mut self, client: Client, request: &Request<'_>) -> Option<i32> {
-        let thread = match *request {
-            Request::Open { thread, .. }
-            | Request::Stat { thread, .. }
-            | Request::Access { thread, .. }
-            | Request::List { thread, .. } => thread,
-            _ => return None,
-        };
+    fn verdict_of(&mut self, client: Client, thread: u32) -> Option<i32> {
         match self.verdicts.remove(&(client.process, thread))? {
             Resolution::Deadlock => Some(libc::EDEADLK),
             Resolution::ProducerFailed(_) => Some(libc::EIO),
@@ -184,6 +212,7 @@ impl Engine {
                 mode,
                 thread,
             } => self.open(client, name, flags, mode, thread),
+            Request::Reopen { ofd, flags, .. } => self.reopen(client, ofd, flags),
             Request::Stat { target, thread } => self.stat(client, target, thread),
             Request::Access {
                 target,
@@ -277,6 +306,7 @@ impl Engine {
                     since,
                 };
                 self.waiters.insert(id, waiter);
+                self.waiting.insert((process, thread), id);
                 return Ok(Answer::Wait);
             }
         }
@@ -288,9 +318,8 @@ impl Engine {
         let Some(waiter) = self.waiters.remove(&id) else {
             return;
         };
-        let waited = waiter.since.elapsed();
-        self.stats
-            .waited(waiter.step, &waiter.path, waiter.reason, waited, 1);
+        self.waiting.remove(&(waiter.process, waiter.thread));
+        self.account(&waiter);
         if !matches!(resolution, Resolution::Ready | Resolution::NotFound) {
             self.verdicts
                 .insert((waiter.process, waiter.thread), resolution);
@@ -318,6 +347,7 @@ impl Engine {
             self.flow.cancel(id);
             self.waiters.remove(&id);
         }
+        self.waiting.retain(|(owner, _), _| *owner != process);
         self.verdicts.retain(|(owner, _), _| *owner != process);
     }
 
@@ -469,5 +499,17 @@ impl Engine {
         if streams && marked & FILE_STREAM == 0 {
             self.records.set_stream(record);
         }
+    }
+}
+
+/// The thread record that a request names for the case that it must wait.
+fn waiting_thread(request: &Request<'_>) -> Option<u32> {
+    match *request {
+        Request::Open { thread, .. }
+        | Request::Reopen { thread, .. }
+        | Request::Stat { thread, .. }
+        | Request::Access { thread, .. }
+        | Request::List { thread, .. } => Some(thread),
+        _ => None,
     }
 }

@@ -1,10 +1,10 @@
 //! Steps and their processes: who joins, who leaves, when a step is over.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::engine::{Client, Engine};
-use super::processes::killed_by;
 use crate::flow::{Ending, StepId};
 use crate::session::StepEnd;
 
@@ -26,7 +26,12 @@ impl Engine {
     ///
     /// # Errors
     /// `EAGAIN`: too many processes; `ENOMEM`; `ESHUTDOWN`: the session ends.
-    pub fn attach(&mut self, pid: i32, app: &str) -> Result<(Client, u32), i32> {
+    pub fn attach(
+        &mut self,
+        pid: i32,
+        app: &str,
+        ended: Arc<OwnedFd>,
+    ) -> Result<(Client, u32), i32> {
         if self.draining {
             return Err(libc::ESHUTDOWN);
         }
@@ -35,7 +40,7 @@ impl Engine {
             self.retire(old);
         }
         let step = self.flow.step(app);
-        let (process, generation) = self.processes.join(pid, step)?;
+        let (process, generation) = self.processes.join(pid, step, ended)?;
         self.records.process_end = self.processes.end();
         let run = self.runs.entry(step).or_default();
         run.idle_since = None;
@@ -61,17 +66,14 @@ impl Engine {
     }
 
     /// Process record `process` has ended; everything it held is free.
-    pub fn process_ended(&mut self, process: u32, generation: u32, pidfd: &OwnedFd) {
+    pub fn process_ended(&mut self, process: u32, generation: u32) {
         let Some(known) = self.processes.get(process) else {
             return;
         };
         if known.generation != generation {
             return;
         }
-        let pid = known.pid;
-        let signal = exit_signal(pidfd)
-            .or_else(|| killed_by(pid))
-            .filter(|signal| *signal != 0);
+        let signal = known.killed_by().filter(|signal| *signal != 0);
         // Its last closes were queued before its end was.
         self.drain_closes();
         let Some(step) = self.retire(process) else {
@@ -138,28 +140,4 @@ impl Engine {
         }
         self.settle();
     }
-}
-
-/// The signal that killed the process, 0 for none, from a kernel that keeps it
-/// (Linux 6.15).
-fn exit_signal(pidfd: &OwnedFd) -> Option<i32> {
-    const PIDFD_GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
-    const PIDFD_INFO_EXIT: u64 = 8;
-    /// `struct pidfd_info` of `linux/pidfd.h`, first version.
-    #[repr(C)]
-    struct Info {
-        mask: u64,
-        cgroup: u64,
-        ids: [u32; 11],
-        exit_code: i32,
-    }
-    let mut info = Info {
-        mask: PIDFD_INFO_EXIT,
-        cgroup: 0,
-        ids: [0; 11],
-        exit_code: 0,
-    };
-    // SAFETY: the kernel fills at most the size that the number encodes (64).
-    let done = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
-    (done == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code & 0x7f)
 }

@@ -25,7 +25,7 @@ use wire::place;
 
 use super::engine::{Answer, Client, Engine, Outcome};
 use super::names::{Attr, FileNode, Inode, Kind, Walk, now};
-use super::processes::killed_by;
+use super::processes::{Process, killed_by};
 use crate::flow::{FileId, FileKind, Reading, StepId};
 
 /// Flags that make no sense for a reservation.
@@ -304,6 +304,13 @@ impl Engine {
         Ok(record)
     }
 
+    /// `open` of a description's name in `/proc/self/fd`.
+    pub(super) fn reopen(&mut self, client: Client, ofd: u32, flags: i32) -> Outcome {
+        let open = self.ofds.get(ofd).ok_or(libc::EBADF)?;
+        let (inode, path) = (open.inode, open.path.clone());
+        self.open_found(client, inode, path, flags & !(libc::O_CREAT | libc::O_EXCL))
+    }
+
     fn open_found(&mut self, client: Client, inode: Inode, path: Vec<u8>, flags: i32) -> Outcome {
         let access = flags & libc::O_ACCMODE;
         let writes = access != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
@@ -570,13 +577,21 @@ impl Engine {
             if file.writers == 0 {
                 self.records.trim(ofd.record);
             }
-            if killed_by(ofd.pid).is_some_and(|signal| signal != 0) {
+            if self.is_killed(ofd.pid) {
                 self.flow.writer_died(FileId(ofd.inode), ofd.step);
             } else {
                 self.flow.writer_closed(FileId(ofd.inode), ofd.step);
             }
         }
         self.drop_unused(ofd.inode);
+    }
+
+    /// Whether the process was killed, or is being killed, by a signal.
+    fn is_killed(&self, pid: i32) -> bool {
+        let process = self.processes.of_pid(pid);
+        let known = process.and_then(|process| self.processes.get(process));
+        let signal = known.map_or_else(|| killed_by(pid), Process::killed_by);
+        signal.is_some_and(|signal| signal != 0)
     }
 
     /// Forgets a file that has neither a name nor an open description.

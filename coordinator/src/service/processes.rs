@@ -19,6 +19,17 @@ pub struct Process {
     pub step: StepId,
     /// Generation of its record.
     pub generation: u32,
+    /// Readable once it has ended.
+    pub ended: Arc<OwnedFd>,
+}
+
+impl Process {
+    /// The signal that has killed it, or kills it right now; 0: it ends, or
+    /// has ended, by itself. `None`: it lives, or nobody knows any more.
+    #[must_use]
+    pub fn killed_by(&self) -> Option<i32> {
+        exit_signal(&self.ended).or_else(|| killed_by(self.pid))
+    }
 }
 
 /// All attached processes, by record.
@@ -62,7 +73,7 @@ impl Processes {
     ///
     /// # Errors
     /// `EAGAIN` when there are too many, `ENOMEM`.
-    pub fn join(&mut self, pid: i32, step: StepId) -> Result<(u32, u32), i32> {
+    pub fn join(&mut self, pid: i32, step: StepId, ended: Arc<OwnedFd>) -> Result<(u32, u32), i32> {
         let record = self.free.pop().or_else(|| {
             (self.next < MAX_PROCESSES).then(|| {
                 self.next += 1;
@@ -85,6 +96,7 @@ impl Processes {
                 pid,
                 step,
                 generation,
+                ended,
             },
         );
         self.by_pid.insert(pid, record);
@@ -179,6 +191,30 @@ pub fn killed_by(pid: i32) -> Option<i32> {
     let flags: u64 = fields.get(6)?.parse().ok()?;
     let code: i32 = fields.get(49)?.parse().ok()?;
     (state == "Z" || state == "X" || flags & PF_EXITING != 0).then_some(code & 0x7f)
+}
+
+/// The signal that killed the process, 0 for none, from a kernel that keeps it
+/// (Linux 6.15).
+fn exit_signal(pidfd: &OwnedFd) -> Option<i32> {
+    const PIDFD_GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
+    const PIDFD_INFO_EXIT: u64 = 8;
+    /// `struct pidfd_info` of `linux/pidfd.h`, first version.
+    #[repr(C)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    let mut info = Info {
+        mask: PIDFD_INFO_EXIT,
+        cgroup: 0,
+        ids: [0; 11],
+        exit_code: 0,
+    };
+    // SAFETY: the kernel fills at most the size that the number encodes (64).
+    let done = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    (done == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code & 0x7f)
 }
 
 /// Whether the descriptor is readable now.

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -180,7 +179,7 @@ async fn connection(engine: Shared, stream: UnixStream) -> io::Result<()> {
     if peer.uid() != nix::unistd::geteuid().as_raw() {
         return Err(io::Error::from(io::ErrorKind::PermissionDenied));
     }
-    let ended = pidfd(pid)?;
+    let ended = Arc::new(pidfd(pid)?);
     let mut frames = Frames::new(stream);
     let Some(body) = frames.next().await? else {
         return Ok(());
@@ -201,7 +200,7 @@ async fn connection(engine: Shared, stream: UnixStream) -> io::Result<()> {
     let attached = if has_ended(&ended) {
         Err(libc::ESRCH)
     } else {
-        lock(&engine).attach(pid, &app)
+        lock(&engine).attach(pid, &app, Arc::clone(&ended))
     };
     let (client, generation) = match attached {
         Ok(attached) => attached,
@@ -220,16 +219,21 @@ async fn connection(engine: Shared, stream: UnixStream) -> io::Result<()> {
 }
 
 /// `descriptor` under the eyes of the runtime.
-fn registered(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the `AsyncFd` owns the descriptor, which stays open and the same until it is dropped.
+fn registered<T: AsRawFd>(descriptor: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: the `AsyncFd` owns the descriptor or a share of it, which stays open and the same until it is dropped.
     unsafe { AsyncFd::register(descriptor) }.map_err(io::Error::from)
 }
 
-fn watch_end(engine: &Shared, client: Client, generation: u32, ended: OwnedFd) -> io::Result<()> {
-    let (engine, ended) = (Arc::clone(engine), Rc::new(registered(ended)?));
+fn watch_end(
+    engine: &Shared,
+    client: Client,
+    generation: u32,
+    ended: Arc<OwnedFd>,
+) -> io::Result<()> {
+    let (engine, ended) = (Arc::clone(engine), registered(ended)?);
     tokio::task::spawn_local(async move {
         if ended.readable().await.is_ok() {
-            lock(&engine).process_ended(client.process, generation, ended.get_ref());
+            lock(&engine).process_ended(client.process, generation);
         }
     });
     Ok(())

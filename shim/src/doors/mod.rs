@@ -1,15 +1,31 @@
 //! The doors: how calls reach the call table.
 
+mod aio;
+mod cwd;
 mod dirstream;
-mod exec;
+pub(crate) mod exec;
+mod fds;
 mod grow;
+mod hook;
+mod io;
+mod jumps;
 mod lock;
 mod next;
+mod old_dirent;
+mod paths;
+mod print;
+mod raw;
 mod realpath;
 mod slots;
 mod spawn;
+mod stat;
+mod streams;
 mod temp;
+mod times;
 mod walk;
+mod xattr;
+
+pub(crate) use jumps::{install, verified};
 
 use core::ffi::c_int;
 
@@ -17,6 +33,9 @@ use core::ffi::c_int;
 unsafe extern "C" fn at_start(_: c_int, _: exec::Strings, env: exec::Strings) {
     // SAFETY: the process's own environment.
     unsafe { exec::remember(env) };
+    if exec::saved(c"CAPIO_DIR").is_some() {
+        crate::attach::start();
+    }
 }
 
 #[used]

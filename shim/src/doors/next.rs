@@ -8,11 +8,19 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 ///
 /// # Safety
 /// `cell` must serve this one symbol only.
+#[inline(always)]
 pub(crate) unsafe fn find(cell: &AtomicPtr<c_void>, symbol: &CStr) -> Option<*mut c_void> {
     let known = cell.load(Ordering::Relaxed);
     if !known.is_null() {
         return Some(known);
     }
+    look_up(cell, symbol)
+}
+
+/// Asks the dynamic loader, the first time.
+#[cold]
+#[inline(never)]
+fn look_up(cell: &AtomicPtr<c_void>, symbol: &CStr) -> Option<*mut c_void> {
     // SAFETY: a NUL-terminated name; RTLD_NEXT asks for the definition after ours.
     let found = unsafe { libc::dlsym(libc::RTLD_NEXT, symbol.as_ptr()) };
     cell.store(found, Ordering::Relaxed);

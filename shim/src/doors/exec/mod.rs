@@ -15,6 +15,7 @@ pub(crate) use search::along_path;
 
 use super::next::ret;
 use crate::calls::{self, NOT_OURS};
+use crate::signals;
 use crate::sys::syscall;
 use carry::Plan;
 use core::ffi::{c_char, c_int};
@@ -44,6 +45,14 @@ pub(crate) unsafe fn is_carried(env: Strings) -> bool {
     unsafe { Plan::new(env).is_complete() }
 }
 
+/// Calls `exec` with the signals that the program ignores ignored by the kernel.
+fn replacing(exec: impl FnOnce() -> isize) -> isize {
+    signals::before_exec();
+    let failed = exec();
+    signals::after_failed_exec();
+    failed
+}
+
 /// Runs the program at `path`: `-errno`, or no return.
 ///
 /// # Safety
@@ -61,8 +70,10 @@ unsafe fn run(path: *const c_char, argv: Strings, env: Strings) -> isize {
         } else {
             buf.as_ptr().cast()
         };
-        with_env(env, |env| syscall!(libc::SYS_execve, path, argv, env))
-            .unwrap_or(-(libc::ENOMEM as isize))
+        replacing(|| {
+            with_env(env, |env| syscall!(libc::SYS_execve, path, argv, env))
+                .unwrap_or(-(libc::ENOMEM as isize))
+        })
     }
 }
 
@@ -79,10 +90,12 @@ unsafe fn run_at(
 ) -> isize {
     // SAFETY: the caller's own promises.
     unsafe {
-        with_env(env, |env| {
-            syscall!(libc::SYS_execveat, dirfd, path, argv, env, flags)
+        replacing(|| {
+            with_env(env, |env| {
+                syscall!(libc::SYS_execveat, dirfd, path, argv, env, flags)
+            })
+            .unwrap_or(-(libc::ENOMEM as isize))
         })
-        .unwrap_or(-(libc::ENOMEM as isize))
     }
 }
 

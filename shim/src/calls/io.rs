@@ -1,0 +1,429 @@
+//! Reading and writing: copies between the caller's memory and the arena, and
+//! no system call on the way.
+
+use core::ffi::{c_int, c_void};
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+
+use wire::layout::{FILE_STREAM, FILE_WITHHELD};
+use wire::limits::MAX_FILE_SIZE;
+use wire::message::Request;
+
+use super::NOT_OURS;
+use super::buffers::{Buffers, Many, One, copy_in, copy_out, map_granted, resident};
+use super::target::{AtLimit, Target, answer, target};
+use crate::threads::Hold;
+use crate::{clock, control};
+
+/// A day, ns: how old an access time may get (`relatime`).
+const DAY: i64 = 86_400_000_000_000;
+/// Flags of `preadv2` and `pwritev2` that change nothing here.
+const HARMLESS: c_int = libc::RWF_HIPRI | libc::RWF_DSYNC | libc::RWF_SYNC;
+
+/// Where a call reads or writes.
+#[derive(Clone, Copy)]
+enum At {
+    /// At the description's offset, which moves on.
+    Offset,
+    /// Here.
+    Here(u64),
+    /// At the end of the file.
+    End,
+}
+
+/// Reads at `at`.
+#[inline(always)]
+fn read_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32> {
+    target.readable()?;
+    let n = buffers.total();
+    if n == 0 {
+        return Ok(0);
+    }
+    loop {
+        let hold = hold_for(target, at)?;
+        let offset = match at {
+            At::Here(offset) => offset,
+            _ => target.ofd.sync.offset.load(Relaxed),
+        };
+        let limit = target.limit();
+        let Some(there) = limit.checked_sub(offset).filter(|&there| there != 0) else {
+            drop(hold);
+            match target.at_limit(offset)? {
+                AtLimit::End => return Ok(0),
+                AtLimit::More => continue,
+            }
+        };
+        let n = usize::try_from(there).unwrap_or(usize::MAX).min(n);
+        let done = fill(target, buffers, offset, n);
+        if matches!(at, At::Offset) {
+            let offset = offset.wrapping_add(done as u64);
+            target.ofd.sync.offset.store(offset, Relaxed);
+        }
+        count(&target.ofd.sync.read, done, at);
+        drop(hold);
+        if done == 0 {
+            return Err(libc::EFAULT);
+        }
+        note_access(target);
+        return Ok(done as isize);
+    }
+}
+
+#[inline(always)]
+fn fill(target: Target, buffers: &impl Buffers, offset: u64, n: usize) -> usize {
+    let mut at = offset;
+    buffers.walk(n, |to, part| {
+        // SAFETY: the pages are held; the memory is what the program gave.
+        let done = unsafe { copy_out(target.session, target.file, at, to, part) };
+        at = at.wrapping_add(done as u64);
+        done
+    })
+}
+
+/// Adds to a counter of the description.
+#[inline(always)]
+fn count(counter: &core::sync::atomic::AtomicU64, done: usize, at: At) {
+    match at {
+        // Under the word: nobody else counts.
+        At::Offset => counter.store(counter.load(Relaxed).wrapping_add(done as u64), Relaxed),
+        _ => {
+            counter.fetch_add(done as u64, Relaxed);
+        }
+    }
+}
+
+/// The word that `at` needs, or the pages alone.
+#[inline(always)]
+fn hold_for(target: Target, at: At) -> Result<Hold, i32> {
+    let word: &'static AtomicU32 = match at {
+        At::Offset => &target.ofd.sync.word,
+        At::End => &target.file.sync.append,
+        At::Here(_) => return Hold::of_pages(target.file.index),
+    };
+    Hold::of_word(target.session, target.file.index, word)
+}
+
+/// The access time as a file system mounted with `relatime` keeps it.
+#[inline(always)]
+fn note_access(target: Target) {
+    let sync = target.file.sync;
+    let accessed = sync.accessed.load(Relaxed).cast_signed();
+    let modified = sync.modified.load(Relaxed).cast_signed();
+    if accessed <= modified && target.ofd.flags() & libc::O_NOATIME == 0 {
+        set_access(target, accessed);
+    }
+}
+
+#[cold]
+fn set_access(target: Target, accessed: i64) {
+    let now = clock::coarse();
+    let modified = target.file.sync.modified.load(Relaxed).cast_signed();
+    if accessed < modified || now.wrapping_sub(accessed) > DAY {
+        // Later than the modification, so that the next read need not look.
+        let now = now.max(modified.wrapping_add(1));
+        target
+            .file
+            .sync
+            .accessed
+            .store(now.cast_unsigned(), Relaxed);
+    }
+}
+
+/// Writes at `at`.
+#[inline(always)]
+fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32> {
+    target.writable()?;
+    let wanted = buffers.total();
+    if wanted == 0 {
+        return Ok(0);
+    }
+    let mut asked = None;
+    loop {
+        let hold = hold_for(target, at)?;
+        let offset = match at {
+            At::Offset => target.ofd.sync.offset.load(Relaxed),
+            At::Here(offset) => offset,
+            At::End => target.file.sync.size.load(Acquire),
+        };
+        let room = usize::try_from(MAX_FILE_SIZE.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let n = wanted.min(room);
+        if n == 0 {
+            return Err(libc::EFBIG);
+        }
+        let ready = resident(target.session, target.file, offset, n);
+        if ready < n && asked.is_none_or(|(at, _)| at != offset) {
+            drop(hold);
+            asked = Some((offset, grant(target, offset, n)));
+            continue;
+        }
+        if ready == 0 {
+            let refused = asked.and_then(|(_, granted)| granted.err());
+            return Err(refused.unwrap_or(libc::ENOSPC));
+        }
+        hold.writes(offset, offset.wrapping_add(ready as u64));
+        let done = take(target, buffers, offset, ready);
+        let told = publish(target, offset, done);
+        hold.has_written();
+        let end = offset.wrapping_add(done as u64);
+        match at {
+            At::Here(_) => {}
+            _ => target.ofd.sync.offset.store(end, Relaxed),
+        }
+        count(&target.ofd.sync.written, done, at);
+        drop(hold);
+        if done == 0 {
+            return Err(libc::EFAULT);
+        }
+        told.tell(target, offset, end)?;
+        return Ok(done as isize);
+    }
+}
+
+#[inline(always)]
+fn take(target: Target, buffers: &impl Buffers, offset: u64, n: usize) -> usize {
+    let mut at = offset;
+    buffers.walk(n, |from, part| {
+        // SAFETY: the pages are held; the memory is what the program gave.
+        let done = unsafe { copy_in(target.session, target.file, at, from, part) };
+        at = at.wrapping_add(done as u64);
+        done
+    })
+}
+
+/// Asks for pages.
+#[cold]
+fn grant(target: Target, offset: u64, n: usize) -> Result<(), i32> {
+    control::tell(&Request::Grant {
+        ofd: target.ofd.id,
+        offset,
+        length: n as u64,
+    })?;
+    let _pages = Hold::of_pages(target.file.index)?;
+    map_granted(target.session, target.file, offset, n);
+    Ok(())
+}
+
+/// What the coordinator must hear of a write.
+enum Told {
+    /// Nothing.
+    Nothing,
+    /// A range beyond the frontier is there.
+    Beyond,
+    /// The frontier has reached a withheld range.
+    Reached,
+}
+
+impl Told {
+    #[inline(always)]
+    fn tell(self, target: Target, start: u64, end: u64) -> Result<(), i32> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Beyond => tell_published(target, start, end),
+            Self::Reached => tell_published(target, end, end),
+        }
+    }
+}
+
+#[cold]
+fn tell_published(target: Target, start: u64, end: u64) -> Result<(), i32> {
+    control::tell(&Request::Published {
+        ofd: target.ofd.id,
+        start,
+        end,
+    })
+}
+
+/// Makes the bytes seen that were written from `offset` on.
+#[inline(always)]
+fn publish(target: Target, offset: u64, done: usize) -> Told {
+    if done == 0 {
+        return Told::Nothing;
+    }
+    let (meta, sync) = (target.file.meta, target.file.sync);
+    let end = offset.wrapping_add(done as u64);
+    if sync.size.load(Relaxed) < end {
+        sync.size.fetch_max(end, Release);
+    }
+    note_change(target);
+    let flags = meta.flags.load(Relaxed);
+    let frontier = sync.frontier.load(Acquire);
+    if offset > frontier {
+        return if flags & FILE_STREAM != 0 {
+            Told::Beyond
+        } else {
+            Told::Nothing
+        };
+    }
+    // A full barrier: the bytes are seen before the waiters are looked for.
+    let frontier = sync.frontier.fetch_max(end, SeqCst).max(end);
+    target.wake_readers();
+    if flags & FILE_WITHHELD != 0 && frontier >= meta.withheld.load(Acquire) {
+        return Told::Reached;
+    }
+    Told::Nothing
+}
+
+#[inline(always)]
+fn note_change(target: Target) {
+    let (sync, now) = (target.file.sync, clock::coarse().cast_unsigned());
+    if sync.modified.load(Relaxed) != now {
+        sync.modified.store(now, Relaxed);
+        sync.changed.store(now, Relaxed);
+    }
+}
+
+/// Where `write` writes.
+#[inline(always)]
+fn write_place(target: Target) -> At {
+    if target.ofd.flags() & libc::O_APPEND != 0 {
+        At::End
+    } else {
+        At::Offset
+    }
+}
+
+/// Where `pwrite` writes. With `O_APPEND` that is the end, whatever the
+/// offset, as in Linux.
+fn pwrite_place(target: Target, offset: i64) -> Result<At, i32> {
+    let offset = u64::try_from(offset).map_err(|_| libc::EINVAL)?;
+    Ok(match write_place(target) {
+        At::End => At::End,
+        _ => At::Here(offset),
+    })
+}
+
+fn pread_place(offset: i64) -> Result<At, i32> {
+    u64::try_from(offset)
+        .map(At::Here)
+        .map_err(|_| libc::EINVAL)
+}
+
+/// As `read(2)`.
+///
+/// # Safety
+/// The arguments must be valid for the system call of this name.
+#[inline(always)]
+pub(crate) unsafe fn read(fd: c_int, buf: *mut c_void, n: usize) -> isize {
+    match target(fd) {
+        Some(target) => answer(read_at(target, &One::new(buf, n), At::Offset)),
+        None => NOT_OURS,
+    }
+}
+
+/// As `write(2)`.
+///
+/// # Safety
+/// The arguments must be valid for the system call of this name.
+#[inline(always)]
+pub(crate) unsafe fn write(fd: c_int, buf: *const c_void, n: usize) -> isize {
+    match target(fd) {
+        Some(target) => {
+            let at = write_place(target);
+            answer(write_at(target, &One::new(buf, n), at))
+        }
+        None => NOT_OURS,
+    }
+}
+
+/// As `pread(2)`.
+///
+/// # Safety
+/// The arguments must be valid for the system call of this name.
+#[inline(always)]
+pub(crate) unsafe fn pread64(fd: c_int, buf: *mut c_void, n: usize, offset: i64) -> isize {
+    let Some(target) = target(fd) else {
+        return NOT_OURS;
+    };
+    let buffer = One::new(buf, n);
+    answer(pread_place(offset).and_then(|at| read_at(target, &buffer, at)))
+}
+
+/// As `pwrite(2)`.
+///
+/// # Safety
+/// The arguments must be valid for the system call of this name.
+#[inline(always)]
+pub(crate) unsafe fn pwrite64(fd: c_int, buf: *const c_void, n: usize, offset: i64) -> isize {
+    let Some(target) = target(fd) else {
+        return NOT_OURS;
+    };
+    let buffer = One::new(buf, n);
+    answer(pwrite_place(target, offset).and_then(|at| write_at(target, &buffer, at)))
+}
+
+/// As `readv(2)`.
+///
+/// # Safety
+/// The arguments must be valid for the system call of this name.
+pub(crate) unsafe fn readv(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize {
+    // SAFETY: handed on.
+    unsafe { preadv2(fd, iov, count, -1, 0) }
+}
+
+/// As `writev(2)`.
+///
+/// # Safety
+/// The arguments must be valid for the system call of this name.
+pub(crate) unsafe fn writev(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize {
+    // SAFETY: handed on.
+    unsafe { pwritev2(fd, iov, count, -1, 0) }
+}
+
+/// As `preadv2(2)`; offset -1: at the description's.
+///
+/// # Safety
+/// The arguments must be valid for the system call of this name.
+pub(crate) unsafe fn preadv2(
+    fd: c_int,
+    iov: *const libc::iovec,
+    count: c_int,
+    offset: i64,
+    flags: c_int,
+) -> isize {
+    let Some(target) = target(fd) else {
+        return NOT_OURS;
+    };
+    if flags & !HARMLESS != 0 {
+        return answer(Err(libc::EOPNOTSUPP));
+    }
+    let mut buffers = Many::new();
+    // SAFETY: the caller's own promises.
+    let filled = unsafe { buffers.fill(iov, count) };
+    answer(filled.and_then(|()| {
+        let at = match offset {
+            -1 => At::Offset,
+            _ => pread_place(offset)?,
+        };
+        read_at(target, &buffers, at)
+    }))
+}
+
+/// As `pwritev2(2)`; offset -1: at the description's.
+///
+/// # Safety
+/// The arguments must be valid for the system call of this name.
+pub(crate) unsafe fn pwritev2(
+    fd: c_int,
+    iov: *const libc::iovec,
+    count: c_int,
+    offset: i64,
+    flags: c_int,
+) -> isize {
+    let Some(target) = target(fd) else {
+        return NOT_OURS;
+    };
+    if flags & !(HARMLESS | libc::RWF_APPEND) != 0 {
+        return answer(Err(libc::EOPNOTSUPP));
+    }
+    let mut buffers = Many::new();
+    // SAFETY: the caller's own promises.
+    let filled = unsafe { buffers.fill(iov, count) };
+    answer(filled.and_then(|()| {
+        let at = match offset {
+            _ if flags & libc::RWF_APPEND != 0 => At::End,
+            -1 => write_place(target),
+            _ => pwrite_place(target, offset)?,
+        };
+        write_at(target, &buffers, at)
+    }))
+}

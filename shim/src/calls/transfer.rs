@@ -1,0 +1,256 @@
+//! Calls that move data between files inside the kernel, and mappings. Here
+//! the data is copied, or the errno makes the usual programs copy it.
+
+use core::ffi::{c_int, c_void};
+use core::mem::MaybeUninit;
+
+use super::NOT_OURS;
+use super::buffers::copy_out;
+use super::io;
+use super::target::{Target, answer, target};
+use crate::descriptors::{self, Kind};
+use crate::sys::syscall;
+use crate::threads::Hold;
+use crate::usercopy;
+
+/// Bytes that are moved at a time.
+const STEP: usize = 16 * 1024;
+
+/// As `sendfile(2)`.
+///
+/// # Safety
+/// The arguments must be valid for the system call of this name.
+pub(crate) unsafe fn sendfile(out: c_int, from: c_int, offset: *mut i64, n: usize) -> isize {
+    if descriptors::get(from) == Kind::None && descriptors::get(out) == Kind::None {
+        return NOT_OURS;
+    }
+    let Some(source) = target(from) else {
+        // From a file of the kernel into one of ours: programs fall back.
+        return match target(out) {
+            Some(_) => answer(Err(libc::EINVAL)),
+            None => NOT_OURS,
+        };
+    };
+    // SAFETY: the caller's own promises.
+    answer(unsafe { send(source, from, out, offset, n) })
+}
+
+unsafe fn send(
+    source: Target,
+    from: c_int,
+    out: c_int,
+    offset: *mut i64,
+    n: usize,
+) -> Result<isize, i32> {
+    source.readable()?;
+    let word = size_of::<i64>();
+    let mut at = 0i64;
+    // SAFETY: the caller's offset, which may fault.
+    if !offset.is_null()
+        && unsafe { usercopy::copy((&raw mut at).cast(), offset.cast(), word) } != 0
+    {
+        return Err(libc::EFAULT);
+    }
+    let mut sent = 0usize;
+    while sent < n {
+        let part = STEP.min(n.wrapping_sub(sent));
+        let place = (!offset.is_null()).then_some(at);
+        // SAFETY: handed on.
+        match unsafe { send_some(from, out, place, part) } {
+            Ok(0) => break,
+            Ok(done) => {
+                sent = sent.wrapping_add(done);
+                at = at.wrapping_add(done as i64);
+                if done < part {
+                    break;
+                }
+            }
+            Err(_) if sent > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    // SAFETY: as above.
+    if !offset.is_null()
+        && unsafe { usercopy::copy(offset.cast(), (&raw const at).cast(), word) } != 0
+    {
+        return Err(libc::EFAULT);
+    }
+    Ok(sent as isize)
+}
+
+/// Moves up to `n` (at most [`STEP`]) bytes; the offset stands behind what was sent.
+unsafe fn send_some(from: c_int, out: c_int, at: Option<i64>, n: usize) -> Result<usize, i32> {
+    let mut room = [MaybeUninit::<u8>::uninit(); STEP];
+    let buffer: *mut c_void = room.as_mut_ptr().cast();
+    // SAFETY: `n` bytes of ours.
+    unsafe {
+        let got = match at {
+            Some(at) => io::pread64(from, buffer, n, at),
+            None => io::read(from, buffer, n),
+        };
+        let got = size(got)?;
+        if got == 0 {
+            return Ok(0);
+        }
+        let put = match io::write(out, buffer, got) {
+            NOT_OURS => syscall!(libc::SYS_write, out, buffer, got),
+            put => put,
+        };
+        let done = size(put);
+        let taken = done.unwrap_or(0);
+        if at.is_none() && taken < got {
+            let back = (taken as i64).wrapping_sub(got as i64);
+            super::lseek(from, back, libc::SEEK_CUR);
+        }
+        done
+    }
+}
+
+fn size(answer: isize) -> Result<usize, i32> {
+    usize::try_from(answer).map_err(|_| i32::try_from(answer.wrapping_neg()).unwrap_or(libc::EIO))
+}
+
+/// As `copy_file_range(2)`: `EXDEV`, upon which programs copy by themselves.
+///
+/// # Safety
+/// The arguments must be valid for the system call of this name.
+pub(crate) unsafe fn copy_file_range(
+    from: c_int,
+    _from_offset: *mut i64,
+    to: c_int,
+    _to_offset: *mut i64,
+    _n: usize,
+    _flags: u32,
+) -> isize {
+    if descriptors::get(from) == Kind::None && descriptors::get(to) == Kind::None {
+        return NOT_OURS;
+    }
+    answer(Err(libc::EXDEV))
+}
+
+/// As `splice(2)`: `EINVAL`, upon which programs read and write.
+///
+/// # Safety
+/// The arguments must be valid for the system call of this name.
+pub(crate) unsafe fn splice(
+    from: c_int,
+    _from_offset: *mut i64,
+    to: c_int,
+    _to_offset: *mut i64,
+    _n: usize,
+    _flags: u32,
+) -> isize {
+    if target(from).is_none() && target(to).is_none() {
+        return NOT_OURS;
+    }
+    answer(Err(libc::EINVAL))
+}
+
+/// As `mmap(2)`. A private or read-only mapping is a copy of the file as it
+/// is once it is final; a shared one for writing gives `ENODEV`, and so does
+/// one for execution.
+///
+/// # Safety
+/// The arguments must be valid for the system call of this name.
+pub(crate) unsafe fn mmap(
+    addr: *mut c_void,
+    length: usize,
+    protection: c_int,
+    flags: c_int,
+    fd: c_int,
+    offset: i64,
+) -> isize {
+    if flags & libc::MAP_ANONYMOUS != 0 {
+        return NOT_OURS;
+    }
+    let Some(target) = target(fd) else {
+        return NOT_OURS;
+    };
+    let wanted = Mapping {
+        addr,
+        length,
+        protection,
+        flags,
+        offset,
+    };
+    // SAFETY: the caller's own promises.
+    answer(unsafe { map_copy(target, &wanted) })
+}
+
+struct Mapping {
+    addr: *mut c_void,
+    length: usize,
+    protection: c_int,
+    flags: c_int,
+    offset: i64,
+}
+
+unsafe fn map_copy(target: Target, wanted: &Mapping) -> Result<isize, i32> {
+    target.alive()?;
+    if !target.ofd.is_readable() {
+        return Err(libc::EACCES);
+    }
+    let kind = wanted.flags & libc::MAP_TYPE;
+    let shared = kind == libc::MAP_SHARED || kind == libc::MAP_SHARED_VALIDATE;
+    let writes = shared && wanted.protection & libc::PROT_WRITE != 0;
+    if writes || wanted.protection & libc::PROT_EXEC != 0 {
+        return Err(libc::ENODEV);
+    }
+    let offset = u64::try_from(wanted.offset).map_err(|_| libc::EINVAL)?;
+    if !offset.is_multiple_of(4096) || wanted.length == 0 {
+        return Err(libc::EINVAL);
+    }
+    target.wait_final()?;
+    let flags = (wanted.flags & !libc::MAP_TYPE) | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let (addr, length) = (wanted.addr, wanted.length);
+    // SAFETY: the caller's own promises; the new mapping is ours to fill.
+    unsafe {
+        let at = syscall!(libc::SYS_mmap, addr, length, rights, flags, -1isize, 0);
+        if at < 0 {
+            return Err(i32::try_from(at.wrapping_neg()).unwrap_or(libc::EIO));
+        }
+        if let Err(error) = fill(target, at as *mut u8, length, offset) {
+            syscall!(libc::SYS_munmap, at, length);
+            return Err(error);
+        }
+        if wanted.protection != rights {
+            syscall!(libc::SYS_mprotect, at, length, wanted.protection);
+        }
+        Ok(at)
+    }
+}
+
+/// Copies the file from `offset` on to a fresh mapping. In parts: a signal
+/// handler of the program need not wait for all of it.
+unsafe fn fill(target: Target, to: *mut u8, length: usize, offset: u64) -> Result<(), i32> {
+    const PART: usize = 1 << 20;
+    let size = target
+        .file
+        .sync
+        .size
+        .load(core::sync::atomic::Ordering::Acquire);
+    let there = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
+    let n = there.min(length);
+    let mut done = 0usize;
+    while done < n {
+        let part = PART.min(n.wrapping_sub(done));
+        let from = offset.wrapping_add(done as u64);
+        let _pages = Hold::of_pages(target.file.index)?;
+        // SAFETY: the pages are held; the mapping is fresh and `length` long.
+        let copied = unsafe {
+            copy_out(
+                target.session,
+                target.file,
+                from,
+                to.wrapping_add(done),
+                part,
+            )
+        };
+        if copied < part {
+            return Err(libc::ENOMEM);
+        }
+        done = done.wrapping_add(part);
+    }
+    Ok(())
+}
