@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::process::{Finished, Running};
 use crate::programs::{Variant, compile};
-use crate::run::{audits, limit, plain_only};
+use crate::run::{limit, plain_only};
 use crate::scratch::Scratch;
 use crate::workflow::{Step, Workflow};
 
@@ -29,9 +29,7 @@ pub fn oracle(name: &str) {
         return;
     }
     for program in &variants {
-        let workflow = workflow(name, program);
-        let audited = audits().then(|| workflow.audit(&[]));
-        for run in [Some(workflow.start(&[])), audited].into_iter().flatten() {
+        for run in workflow(name, program).runs() {
             let (_, ours) = run.finish();
             expect_checks(&ours, "capio differs from the kernel");
             ours.expect_no_survivors();

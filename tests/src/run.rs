@@ -27,7 +27,7 @@ pub(crate) fn limit() -> Duration {
 }
 
 /// Whether workflows run once more under the auditor.
-pub(crate) fn audits() -> bool {
+fn audits() -> bool {
     !plain_only() && env::var_os("CAPIO_TESTS_AUDIT").is_none_or(|value| value != "0")
 }
 
@@ -84,19 +84,24 @@ impl Workflow {
             self.compare(&wanted, &self.plain(), "");
             return;
         }
-        let started = [
-            Some(self.start(&[])),
-            self.audited().then(|| self.audit(&[])),
-        ];
-        for run in started.into_iter().flatten() {
+        for run in self.runs() {
             let (scratch, finished) = run.finish();
             finished.expect_success();
             self.compare(&wanted, &scratch, &finished.output);
         }
     }
 
-    fn audited(&self) -> bool {
-        self.audited && audits()
+    /// The workflow under capio, then once more under the auditor. Each starts
+    /// when it is asked for.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = CapioRun> {
+        let watched = (self.audited && audits()).then_some(true);
+        [Some(false), watched].into_iter().flatten().map(|watched| {
+            if watched {
+                self.audit(&[])
+            } else {
+                self.start(&[])
+            }
+        })
     }
 
     fn compare(&self, wanted: &Tree, scratch: &Scratch, output: &str) {

@@ -1,7 +1,7 @@
 //! What a program may rely on in any POSIX file system, it may rely on in a
 //! directory that capio has taken over.
 
-use capio_tests::oracle;
+use capio_tests::{Step, Workflow, oracle, program};
 
 #[test]
 fn open_flags_do_and_refuse_what_the_kernel_says() {
@@ -11,4 +11,41 @@ fn open_flags_do_and_refuse_what_the_kernel_says() {
 #[test]
 fn reads_writes_and_seeks_return_the_bytes_that_were_written() {
     oracle("posix_rw");
+}
+
+#[test]
+fn names_links_attributes_and_times_are_those_of_a_local_directory() {
+    oracle("posix_names");
+}
+
+#[test]
+fn directories_list_what_is_in_them_and_are_walked_from_anywhere() {
+    oracle("posix_dirs");
+}
+
+#[test]
+fn stdio_buffers_seeks_and_redirects_as_on_disk() {
+    oracle("posix_stdio");
+}
+
+#[test]
+fn descriptors_are_shared_and_locked_between_processes_as_on_disk() {
+    oracle("posix_process");
+}
+
+/// The walkers print a trace of all they see; it must be the same one.
+#[test]
+fn scandir_glob_ftw_and_fts_see_the_same_tree_in_the_same_way() {
+    let walk = program("doors_walk").display().to_string();
+    Workflow::new("walk")
+        .step(Step::sh("walk", format!("exec '{walk}' \"$PWD/tree\" > trace.txt")).writes(&["*"]))
+        .verify();
+}
+
+#[test]
+fn programs_start_programs_and_make_temporary_files_as_on_disk() {
+    let spawn = program("doors_spawn").display().to_string();
+    Workflow::new("spawn")
+        .step(Step::sh("spawn", format!("mkdir dir && exec '{spawn}' \"$PWD/dir\"")).writes(&["*"]))
+        .verify();
 }
