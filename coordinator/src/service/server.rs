@@ -76,6 +76,9 @@ async fn tick(engine: Shared) {
     }
 }
 
+/// Bytes that a connection has room for at first.
+const FIRST_ROOM: usize = 1024;
+
 /// A stream of frames.
 struct Frames {
     stream: UnixStream,
@@ -88,7 +91,7 @@ impl Frames {
     fn new(stream: UnixStream) -> Self {
         Self {
             stream,
-            buffer: vec![0; MAX_FRAME + 4],
+            buffer: vec![0; FIRST_ROOM],
             filled: 0,
             taken: 0,
         }
@@ -119,6 +122,11 @@ impl Frames {
             if let Some(whole) = self.length()?.filter(|whole| *whole <= self.filled) {
                 self.taken = whole;
                 return Ok(self.buffer.get(4..whole));
+            }
+            if self.filled == self.buffer.len() {
+                // Most clients never send a long frame.
+                let longer = (2 * self.filled).min(MAX_FRAME + 4);
+                self.buffer.resize(longer, 0);
             }
             let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
             match self.stream.try_read(room) {

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crate::session::Pages;
@@ -79,6 +80,16 @@ impl Region {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.advise(offset, length, libc::MADV_POPULATE_WRITE)
+    }
+
+    /// Backs the pages of records `from` to `end` (exclusive) of a table that
+    /// starts at `table.0` with records of `table.1` bytes.
+    fn populate_table(&self, table: (usize, usize), from: u32, end: u32) -> io::Result<()> {
+        const PAGE: u64 = wire::limits::PAGE;
+        let at = |index: u32| (table.0 + index as usize * table.1) as u64;
+        let start = at(from) / PAGE * PAGE;
+        let end = at(end).next_multiple_of(PAGE).min(self.bytes());
+        self.populate(start, end.saturating_sub(start))
     }
 
     /// As [`Region::populate`], without mapping it here: a third of the cost
@@ -194,6 +205,46 @@ pub struct Shared {
     sync: Region,
     meta_read_only: OwnedFd,
     pages: Pages,
+    backed: Backed,
+}
+
+/// Below which index the records of each kind are backed.
+#[derive(Default)]
+struct Backed {
+    files: AtomicU32,
+    ofds: AtomicU32,
+    processes: AtomicU32,
+}
+
+/// The two halves of a table: start and size of a record, in bytes.
+struct Tables {
+    meta: (usize, usize),
+    sync: (usize, usize),
+    count: u32,
+}
+
+const FILE_TABLES: Tables = Tables {
+    meta: (meta::FILES, size_of::<FileMeta>()),
+    sync: (sync::FILES, size_of::<FileSync>()),
+    count: MAX_FILES,
+};
+const OFD_TABLES: Tables = Tables {
+    meta: (meta::OFDS, size_of::<OfdMeta>()),
+    sync: (sync::OFDS, size_of::<OfdSync>()),
+    count: MAX_OFDS,
+};
+const PROCESS_TABLES: Tables = Tables {
+    meta: (meta::PROCESSES, size_of::<ProcessMeta>()),
+    sync: (sync::PROCESSES, size_of::<ProcessRecord>()),
+    count: MAX_PROCESSES,
+};
+
+impl Tables {
+    /// Records that are backed at a time: some 64 KiB of them.
+    fn batch(&self) -> u32 {
+        let largest = self.meta.1.max(self.sync.1);
+        u32::try_from(BATCH as usize / largest).unwrap_or(1).max(1)
+    }
 }
 
 /// Bounds an index that comes from our own tables; clients' indices are
@@ -220,10 +271,13 @@ impl Shared {
             sync,
             meta_read_only,
             pages,
+            backed: Backed::default(),
         };
         let header = shared.header();
         header.arena_bytes.store(bytes, Relaxed);
         header.cores.store(cores, Relaxed);
+        let huge = u32::from(pages == Pages::TransparentHuge);
+        header.huge.store(huge, Relaxed);
         header.device.store(device, Relaxed);
         header.version.store(VERSION, Relaxed);
         header.magic.store(MAGIC, SeqCst);
@@ -326,13 +380,12 @@ impl Shared {
         unsafe { self.meta.at(meta::BLOCKS, clamp(index, MAX_MAP_BLOCKS)) }
     }
 
-    /// Backs what `index` of each given table needs, before clients see it.
+    /// Backs the records of file `index`, before clients see them.
     ///
     /// # Errors
     /// `ENOMEM`.
     pub fn back_file(&self, index: u32) -> io::Result<()> {
-        self.back(&self.meta, meta::FILES, index, size_of::<FileMeta>())?;
-        self.back(&self.sync, sync::FILES, index, size_of::<FileSync>())
+        self.back(&FILE_TABLES, &self.backed.files, index)
     }
 
     /// As [`Self::back_file`], for an open file description.
@@ -340,8 +393,7 @@ impl Shared {
     /// # Errors
     /// `ENOMEM`.
     pub fn back_ofd(&self, index: u32) -> io::Result<()> {
-        self.back(&self.meta, meta::OFDS, index, size_of::<OfdMeta>())?;
-        self.back(&self.sync, sync::OFDS, index, size_of::<OfdSync>())
+        self.back(&OFD_TABLES, &self.backed.ofds, index)
     }
 
     /// As [`Self::back_file`], for a process.
@@ -349,19 +401,21 @@ impl Shared {
     /// # Errors
     /// `ENOMEM`.
     pub fn back_process(&self, index: u32) -> io::Result<()> {
-        self.back(&self.meta, meta::PROCESSES, index, size_of::<ProcessMeta>())?;
-        self.back(
-            &self.sync,
-            sync::PROCESSES,
-            index,
-            size_of::<ProcessRecord>(),
-        )
+        self.back(&PROCESS_TABLES, &self.backed.processes, index)
     }
 
-    fn back(&self, region: &Region, start: usize, index: u32, size: usize) -> io::Result<()> {
-        const PAGE: u64 = wire::limits::PAGE;
-        let page = (start + index as usize * size) as u64 / PAGE * PAGE;
-        region.populate(page, PAGE)
+    /// Backs a batch of both halves of a table. Indices are handed out in
+    /// order, so that all below `mark` are backed.
+    fn back(&self, tables: &Tables, mark: &AtomicU32, index: u32) -> io::Result<()> {
+        let from = mark.load(Relaxed);
+        if index < from {
+            return Ok(());
+        }
+        let end = index.saturating_add(tables.batch()).min(tables.count);
+        self.meta.populate_table(tables.meta, from, end)?;
+        self.sync.populate_table(tables.sync, from, end)?;
+        mark.store(end, Relaxed);
+        Ok(())
     }
 
     /// Wakes all readers of file record `index`, whoever they are.
