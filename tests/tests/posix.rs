@@ -33,12 +33,18 @@ fn descriptors_are_shared_and_locked_between_processes_as_on_disk() {
     oracle("posix_process");
 }
 
-/// The walkers print a trace of all they see; it must be the same one.
+/// The walkers print all they see. The order of a directory's entries is the file
+/// system's own choice, so lines are sorted, and the walks are left out in which
+/// the order decides what is seen (those that stop early, or follow links).
 #[test]
 fn scandir_glob_ftw_and_fts_see_the_same_tree_in_the_same_way() {
     let walk = program("doors_walk").display().to_string();
+    let sort = "awk '/^nftw/ { out = $4 % 2 == 0 || $4 >= 16 } /^ft/ { out = 0 } !out' $OUTSIDE/trace | sort > trace.txt";
     Workflow::new("walk")
-        .step(Step::sh("walk", format!("exec '{walk}' \"$PWD/tree\" > trace.txt")).writes(&["*"]))
+        .step(
+            Step::sh("walk", format!("'{walk}' \"$PWD/tree\" > $OUTSIDE/trace && {sort}"))
+                .writes(&["*"]),
+        )
         .verify();
 }
 
