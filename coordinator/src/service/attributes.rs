@@ -209,6 +209,9 @@ impl Engine {
         mode: u32,
         thread: u32,
     ) -> Outcome {
+        if mode & !(libc::R_OK | libc::W_OK | libc::X_OK) as u32 != 0 {
+            return Err(libc::EINVAL);
+        }
         match self.aim(target)? {
             Aim::Native(path) => Ok(Answer::Native(path, None)),
             Aim::Missing(path) => self.missing(client, thread, path),

@@ -185,6 +185,11 @@ impl Engine {
     /// `unlink(2)` and `rmdir(2)`.
     pub(super) fn unlink(&mut self, client: Client, name: Name<'_>, directory: bool) -> Outcome {
         let _ = client;
+        match last_component(name.path) {
+            b"." if directory => return Err(libc::EINVAL),
+            b".." if directory => return Err(libc::ENOTEMPTY),
+            _ => {}
+        }
         let (inode, parent, name, path) = match self.taken(name)? {
             Taken::Native(path) => return Ok(Answer::Native(path, None)),
             Taken::Node {
@@ -209,6 +214,7 @@ impl Engine {
         Ok(Answer::Ok)
     }
 
+    /// Takes away a name of `inode`.
     fn remove(&mut self, parent: Inode, name: &[u8], inode: Inode, path: &[u8]) -> Result<(), i32> {
         if self.names.directory(inode).is_some() {
             self.names
@@ -251,8 +257,10 @@ impl Engine {
         flags: u32,
     ) -> Outcome {
         let _ = client;
-        if flags & !libc::RENAME_NOREPLACE != 0 {
-            return Err(libc::EINVAL);
+        match flags {
+            0 | libc::RENAME_NOREPLACE => {}
+            libc::RENAME_EXCHANGE => return self.exchange(from, to),
+            _ => return Err(libc::EINVAL),
         }
         let source = self.taken(from)?;
         let target = self.names.walk(to.base, to.path, false);
@@ -322,6 +330,49 @@ impl Engine {
         self.settle_lower();
         self.flow.renamed(&path, &to_path);
         self.after_rename(inode, &to_path, to_parent, replaced);
+        Ok(Answer::Ok)
+    }
+
+    /// `renameat2(2)` with `RENAME_EXCHANGE`.
+    fn exchange(&mut self, from: Name<'_>, to: Name<'_>) -> Outcome {
+        let (one, other) = (self.taken(from)?, self.taken(to)?);
+        let (
+            Taken::Node {
+                inode: a,
+                parent: a_parent,
+                name: a_name,
+                path: a_path,
+            },
+            Taken::Node {
+                inode: b,
+                parent: b_parent,
+                name: b_name,
+                path: b_path,
+            },
+        ) = (one, other)
+        else {
+            return Err(libc::EXDEV);
+        };
+        if a_name.is_empty() || b_name.is_empty() {
+            return Err(libc::EBUSY);
+        }
+        self.may_write(a_parent)?;
+        self.may_write(b_parent)?;
+        if a == b {
+            return Ok(Answer::Ok);
+        }
+        if self.names.lies_below(a_parent, b) || self.names.lies_below(b_parent, a) {
+            return Err(libc::EINVAL);
+        }
+        self.names
+            .exchange((a_parent, &a_name), (b_parent, &b_name))
+            .map_err(|error| os_error(&error))?;
+        self.names.touch(a_parent);
+        self.names.touch(b_parent);
+        self.settle_lower();
+        self.flow.exchanged(&a_path, &b_path);
+        self.after_rename(a, &b_path, b_parent, None);
+        self.after_rename(b, &a_path, a_parent, None);
         Ok(Answer::Ok)
     }
 
@@ -511,4 +562,14 @@ fn pack(directory: &Directory, cookie: u64) -> (Vec<u8>, bool) {
         packed.extend(name);
     }
     (packed, true)
+}
+
+/// The last component of a path, slashes after it aside.
+fn last_component(path: &[u8]) -> &[u8] {
+    let end = path
+        .iter()
+        .rposition(|&byte| byte != b'/')
+        .map_or(0, |at| at + 1);
+    let path = &path[..end];
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }

@@ -15,6 +15,8 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
 use crate::flow::StepId;
 
 /// A number that names a file or directory for the whole session.
@@ -659,6 +661,40 @@ impl Names {
         }
         self.unbind(from.0, from.1);
         self.bind(to.0, to.1.to_vec(), inode);
+        Ok(())
+    }
+
+    /// Two names change places.
+    ///
+    /// # Errors
+    /// What the kernel says of the shadows.
+    pub fn exchange(&mut self, one: (Inode, &[u8]), other: (Inode, &[u8])) -> io::Result<()> {
+        let a = self.lookup(one.0, one.1).ok_or(io::ErrorKind::NotFound)?;
+        let b = self
+            .lookup(other.0, other.1)
+            .ok_or(io::ErrorKind::NotFound)?;
+        let shadow = |names: &Self, place: (Inode, &[u8])| {
+            names.shadow_of(place.0).join(OsStr::from_bytes(place.1))
+        };
+        let (a_shadow, b_shadow) = (shadow(self, one), shadow(self, other));
+        for inode in [a, b] {
+            if self.directory(inode).is_some() {
+                self.load_tree(inode);
+            }
+        }
+        match (self.directory(a).is_some(), self.directory(b).is_some()) {
+            (true, true) => {
+                let flags = RenameFlags::RENAME_EXCHANGE;
+                renameat2(AT_FDCWD, &a_shadow, AT_FDCWD, &b_shadow, flags)?;
+            }
+            (true, false) => fs::rename(&a_shadow, &b_shadow)?,
+            (false, true) => fs::rename(&b_shadow, &a_shadow)?,
+            (false, false) => {}
+        }
+        self.unbind(one.0, one.1);
+        self.unbind(other.0, other.1);
+        self.bind(other.0, other.1.to_vec(), a);
+        self.bind(one.0, one.1.to_vec(), b);
         Ok(())
     }
 

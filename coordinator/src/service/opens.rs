@@ -6,9 +6,11 @@
 //! the last is gone.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -252,7 +254,6 @@ impl Engine {
 
     /// The real directory of an excluded path exists wherever the session's does.
     pub(super) fn native_parent(&self, path: &[u8]) -> Result<(), i32> {
-        use std::os::unix::ffi::OsStrExt;
         let path = Path::new(std::ffi::OsStr::from_bytes(path));
         let parent = path.parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(parent).map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
@@ -321,6 +322,15 @@ impl Engine {
             return Err(libc::ENOTDIR);
         }
         match &node.kind {
+            Kind::Symlink(content) if flags & libc::O_PATH != 0 => {
+                let path = self.session.join(place::SPECIAL).join(format!("l{inode}"));
+                match std::os::unix::fs::symlink(OsStr::from_bytes(content), &path) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                        Err(error.raw_os_error().unwrap_or(libc::EIO))
+                    }
+                    _ => Ok(Answer::Native(bytes(&path), Some(inode))),
+                }
+            }
             Kind::Symlink(_) => Err(libc::ELOOP),
             Kind::Special { path, .. } => Ok(Answer::Native(bytes(path), None)),
             Kind::Directory(_) if writes || flags & libc::O_CREAT != 0 => Err(libc::EISDIR),
@@ -510,7 +520,9 @@ impl Engine {
         sync.waits.store(0, Relaxed);
         let meta = self.shared.ofd(id);
         meta.file.store(record, Relaxed);
-        meta.flags.store((flags & !NOT_KEPT) as u32, Relaxed);
+        // O_PATH is ours to keep: the kernel reports no close of such a descriptor.
+        let kept = flags & !NOT_KEPT | flags & libc::O_PATH;
+        meta.flags.store(kept as u32, Relaxed);
         meta.wait.store(wait, Relaxed);
         meta.generation
             .store((meta.generation.load(Relaxed) + 1) | 1, SeqCst);
@@ -679,6 +691,5 @@ impl Engine {
 
 /// A path's bytes.
 pub(super) fn bytes(path: &Path) -> Vec<u8> {
-    use std::os::unix::ffi::OsStrExt;
     path.as_os_str().as_bytes().to_vec()
 }

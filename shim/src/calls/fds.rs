@@ -2,14 +2,17 @@
 //! up to date.
 
 use core::ffi::c_int;
+use core::mem::MaybeUninit;
+use core::sync::atomic::Ordering::Relaxed;
 
 use wire::message::Request;
 
 use super::NOT_OURS;
-use super::target::{answer, done, target};
+use super::goal::{hand_over, kernel};
+use super::target::{Target, answer, done, target};
 use crate::descriptors::{self, Kind};
 use crate::sys::syscall;
-use crate::{attach, control};
+use crate::{attach, control, usercopy};
 
 /// Whether `fd` is a descriptor of a taken-over file or directory.
 ///
@@ -146,12 +149,58 @@ pub(crate) unsafe fn fcntl(fd: c_int, cmd: c_int, arg: usize) -> isize {
     let call = || unsafe { syscall!(libc::SYS_fcntl, fd, cmd, arg) };
     match cmd {
         libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => noted(call(), kind),
+        libc::F_GETLK
+        | libc::F_SETLK
+        | libc::F_SETLKW
+        | libc::F_OFD_GETLK
+        | libc::F_OFD_SETLK
+        | libc::F_OFD_SETLKW => match target(fd) {
+            Some(target) => answer(lock_range(target, fd, cmd, arg as *mut libc::flock)),
+            None => NOT_OURS,
+        },
         libc::F_SETFL => match target(fd) {
             Some(target) => set_flags(target.ofd.id, arg, call()),
             None => NOT_OURS,
         },
         _ => NOT_OURS,
     }
+}
+
+/// A record lock: the kernel's own, on the reservation, where the kernel knows
+/// neither offset nor size.
+fn lock_range(target: Target, fd: c_int, cmd: c_int, lock: *mut libc::flock) -> Result<isize, i32> {
+    let mut wanted = MaybeUninit::<libc::flock>::uninit();
+    let n = size_of::<libc::flock>();
+    // SAFETY: room for one; the source may fault.
+    let mut wanted = unsafe {
+        if usercopy::copy(wanted.as_mut_ptr().cast(), lock.cast(), n) != 0 {
+            return Err(libc::EFAULT);
+        }
+        wanted.assume_init()
+    };
+    let base = match c_int::from(wanted.l_whence) {
+        libc::SEEK_CUR => target.ofd.sync.offset.load(Relaxed),
+        libc::SEEK_END => target.file.sync.size.load(Relaxed),
+        _ => 0,
+    };
+    let whence = c_int::from(wanted.l_whence);
+    if matches!(whence, libc::SEEK_CUR | libc::SEEK_END) {
+        let start = wanted.l_start.checked_add(base.cast_signed());
+        wanted.l_start = start.ok_or(libc::EOVERFLOW)?;
+        wanted.l_whence = libc::SEEK_SET as libc::c_short;
+    }
+    // SAFETY: a lock of ours.
+    let done = kernel(unsafe { syscall!(libc::SYS_fcntl, fd, cmd, &raw mut wanted) })?;
+    if matches!(cmd, libc::F_GETLK | libc::F_OFD_GETLK) {
+        if wanted.l_type == libc::F_UNLCK as libc::c_short {
+            // Only the type is told then.
+            wanted.l_start = wanted.l_start.wrapping_sub(base.cast_signed());
+            wanted.l_whence = whence as libc::c_short;
+        }
+        // SAFETY: the caller's own promises.
+        unsafe { hand_over(&wanted, lock) }?;
+    }
+    Ok(done)
 }
 
 /// Tells the coordinator of flags that the kernel has accepted.
@@ -237,16 +286,12 @@ pub(crate) unsafe fn ioctl(fd: c_int, request: u64, arg: usize) -> isize {
     match request {
         libc::FIOCLEX | libc::FIONCLEX | libc::FIONBIO | libc::FIOASYNC => NOT_OURS,
         libc::FIONREAD => {
-            let offset = target
-                .ofd
-                .sync
-                .offset
-                .load(core::sync::atomic::Ordering::Relaxed);
+            let offset = target.ofd.sync.offset.load(Relaxed);
             let left = target.limit().saturating_sub(offset);
             let left = c_int::try_from(left).unwrap_or(c_int::MAX);
             // SAFETY: a copy that may fault.
             let failed = unsafe {
-                crate::usercopy::copy(arg as *mut u8, (&raw const left).cast(), size_of::<c_int>())
+                usercopy::copy(arg as *mut u8, (&raw const left).cast(), size_of::<c_int>())
             };
             answer(if failed == 0 {
                 Ok(0)

@@ -27,8 +27,10 @@ enum At {
     Offset,
     /// Here.
     Here(u64),
-    /// At the end of the file.
+    /// At the end of the file; the description's offset follows.
     End,
+    /// At the end of the file.
+    EndOnly,
 }
 
 /// Reads at `at`.
@@ -97,7 +99,7 @@ fn count(counter: &core::sync::atomic::AtomicU64, done: usize, at: At) {
 fn hold_for(target: Target, at: At) -> Result<Hold, i32> {
     let word: &'static AtomicU32 = match at {
         At::Offset => &target.ofd.sync.word,
-        At::End => &target.file.sync.append,
+        At::End | At::EndOnly => &target.file.sync.append,
         At::Here(_) => return Hold::of_pages(target.file.index),
     };
     Hold::of_word(target.session, target.file.index, word)
@@ -143,7 +145,7 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
         let offset = match at {
             At::Offset => target.ofd.sync.offset.load(Relaxed),
             At::Here(offset) => offset,
-            At::End => target.file.sync.size.load(Acquire),
+            At::End | At::EndOnly => target.file.sync.size.load(Acquire),
         };
         let room = usize::try_from(MAX_FILE_SIZE.saturating_sub(offset)).unwrap_or(usize::MAX);
         let n = wanted.min(room);
@@ -166,7 +168,7 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
         hold.has_written();
         let end = offset.wrapping_add(done as u64);
         match at {
-            At::Here(_) => {}
+            At::Here(_) | At::EndOnly => {}
             _ => target.ofd.sync.offset.store(end, Relaxed),
         }
         count(&target.ofd.sync.written, done, at);
@@ -287,7 +289,7 @@ fn write_place(target: Target) -> At {
 fn pwrite_place(target: Target, offset: i64) -> Result<At, i32> {
     let offset = u64::try_from(offset).map_err(|_| libc::EINVAL)?;
     Ok(match write_place(target) {
-        At::End => At::End,
+        At::End => At::EndOnly,
         _ => At::Here(offset),
     })
 }
