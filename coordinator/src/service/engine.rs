@@ -1,7 +1,7 @@
 //! The coordinator's state and the way of a request through it. Everything
 //! here runs under one lock and never blocks on a client.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -356,15 +356,19 @@ impl Engine {
         for inode in self.names.take_found() {
             self.announce_lower(inode);
         }
+        let mut failed = Vec::new();
         loop {
             let effects = self.flow.take_effects();
             if effects.is_empty() {
-                return;
+                return self.warn_of_failed(&failed);
             }
             for effect in effects {
                 match effect {
                     Effect::Finalized(FileId(inode)) => self.finalized(inode),
-                    Effect::Failed(FileId(inode), step) => self.failed(inode, step),
+                    Effect::Failed(FileId(inode), step) => {
+                        self.failed(inode);
+                        failed.push((inode, step));
+                    }
                     Effect::Released(id, resolution) => self.release(id, resolution),
                     Effect::Warning(warning) => self.warn_of(&warning),
                 }
@@ -406,15 +410,36 @@ impl Engine {
         }
     }
 
-    fn failed(&mut self, inode: Inode, step: StepId) {
+    fn failed(&mut self, inode: Inode) {
         self.entry_added(inode);
         if let Some(record) = self.record_of(inode) {
             self.records.settle(record, true);
         }
-        let (path, name) = (self.display(inode), self.flow.step_name(step).to_owned());
-        self.stats.warn(format!(
-            "{path} is incomplete: step \"{name}\" failed; readers got EIO"
-        ));
+    }
+
+    /// One warning for the files that a step leaves incomplete.
+    fn warn_of_failed(&mut self, failed: &[(Inode, StepId)]) {
+        const NAMED: usize = 3;
+        let is_file = |inode: Inode| self.names.directory(inode).is_none();
+        let mut of_step: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for &(inode, step) in failed.iter().filter(|(inode, _)| is_file(*inode)) {
+            let name = self.flow.step_name(step);
+            of_step.entry(name).or_default().push(self.display(inode));
+        }
+        let sentences: Vec<_> = of_step
+            .into_iter()
+            .map(|(step, files)| {
+                let more = match files.len().saturating_sub(NAMED) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                let files = files[..files.len().min(NAMED)].join(", ");
+                format!(
+                    "step \"{step}\" failed and leaves incomplete: {files}{more}; readers get EIO"
+                )
+            })
+            .collect();
+        sentences.into_iter().for_each(|text| self.stats.warn(text));
     }
 
     /// A path for messages: relative to `CAPIO_DIR`.
