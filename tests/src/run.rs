@@ -19,7 +19,7 @@ pub fn plain_only() -> bool {
 }
 
 /// How long one run may take.
-pub(crate) fn limit() -> Duration {
+pub fn limit() -> Duration {
     let seconds = env::var("CAPIO_TESTS_TIMEOUT")
         .ok()
         .and_then(|text| text.parse().ok());
@@ -34,10 +34,10 @@ fn audits() -> bool {
 /// A run of a workflow under capio that has started.
 #[derive(Debug)]
 pub struct CapioRun {
+    /// The `capio run` command; ends before its directories do.
+    pub running: Running,
     /// The directories of the run.
     pub scratch: Scratch,
-    /// The `capio run` command.
-    pub running: Running,
     /// The directory of the session, while it lives.
     pub session: PathBuf,
     auditor: Option<Auditor>,
@@ -180,7 +180,13 @@ impl Workflow {
         fs::write(&file, watched.toml()).expect("a scratch file can be written");
         let mut command = Process::new(capio());
         command
-            .args(["run", "--cache", "256M", "-c"])
+            .arg("run")
+            .args(
+                ["--cache", "256M"]
+                    .iter()
+                    .filter(|_| !options.contains(&"--cache")),
+            )
+            .arg("-c")
             .arg(spec)
             .arg("--dir")
             .arg(scratch.data())
