@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::engine::Engine;
 use super::names::Kind;
+use super::opens::Ofd;
 use super::stats::Bytes;
 use crate::flow::{FileId, StepId};
 use crate::session::{
     CacheSnapshot, FileCounts, Snapshot, StepSnapshot, StepState, WaitNow, WaitTotal,
 };
+use wire::layout::WAIT_NEVER;
 
 /// A thread that waits for bytes or finality of a file, by its own record.
 pub(super) struct DataWait {
@@ -179,7 +181,12 @@ impl Engine {
             .into_iter()
             .filter(|wait| wait.step == step)
         {
-            let ofd = self.ofds.iter().find(|(_, ofd)| ofd.record == wait.record);
+            // One of this step's that waits: its producer has it open, too.
+            let waits_for = |id: u32, ofd: &Ofd| {
+                let waits = self.shared.ofd(id).wait.load(Relaxed) != WAIT_NEVER;
+                waits && ofd.record == wait.record && ofd.step == step
+            };
+            let ofd = self.ofds.iter().find(|(id, ofd)| waits_for(*id, ofd));
             let Some((id, ofd)) = ofd else { continue };
             waits.push(WaitNow {
                 pid: wait.pid,
