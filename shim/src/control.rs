@@ -311,7 +311,10 @@ fn note_descriptors(control: &ControlMessage, length: usize, received: &mut Rece
     if !is_rights {
         return;
     }
-    let bytes = (control.head.cmsg_len as usize).saturating_sub(size_of::<libc::cmsghdr>());
+    let bytes = control
+        .head
+        .cmsg_len
+        .saturating_sub(size_of::<libc::cmsghdr>());
     for &fd in control.descriptors.iter().take(bytes / size_of::<c_int>()) {
         match received.list.get_mut(received.count) {
             Some(slot) => {

@@ -22,7 +22,7 @@ const BORROWED: u64 = 1 << 63;
 
 /// What was seen of the session's processes, and since when nothing changed.
 #[derive(Default)]
-pub struct Quiet {
+pub(super) struct Quiet {
     looked: Option<Instant>,
     since: Option<Instant>,
     /// By process: how far it has got.

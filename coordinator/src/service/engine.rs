@@ -25,7 +25,7 @@ use crate::session::SessionConfig;
 
 /// What a request is answered with; the server puts it on the wire.
 #[derive(Debug)]
-pub enum Answer {
+pub(super) enum Answer {
     /// Done.
     Ok,
     /// An error number.
@@ -49,11 +49,11 @@ pub enum Answer {
 }
 
 /// `Ok` is the answer, `Err` an error number.
-pub type Outcome = Result<Answer, i32>;
+pub(super) type Outcome = Result<Answer, i32>;
 
 /// Who asks: an attached process.
 #[derive(Clone, Copy, Debug)]
-pub struct Client {
+pub(super) struct Client {
     /// Its process record.
     pub process: u32,
     /// Its step.
@@ -62,7 +62,7 @@ pub struct Client {
 
 /// A call that waits for the coordinator.
 #[derive(Debug)]
-pub struct Waiter {
+pub(super) struct Waiter {
     /// Process record.
     pub process: u32,
     /// Thread record in it.
@@ -78,7 +78,7 @@ pub struct Waiter {
 }
 
 /// The whole state of a session.
-pub struct Engine {
+pub(super) struct Engine {
     pub(super) config: SessionConfig,
     pub(super) spec: Arc<Spec>,
     pub(super) session: PathBuf,
@@ -104,7 +104,7 @@ pub struct Engine {
 }
 
 /// What an engine is made of.
-pub struct Parts {
+pub(super) struct Parts {
     /// How the session is to run.
     pub config: SessionConfig,
     /// Its document, or an empty one.
@@ -126,7 +126,7 @@ pub struct Parts {
 impl Engine {
     /// An engine without clients.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
         let records = Records::new(Arc::clone(&parts.shared), Arc::clone(&parts.arena));
         Self {
             ofds: Ofds::new(&parts.session),
@@ -153,7 +153,7 @@ impl Engine {
     }
 
     /// Answers one request of an attached process.
-    pub fn handle(&mut self, client: Client, request: &Request<'_>) -> Answer {
+    pub(super) fn handle(&mut self, client: Client, request: &Request<'_>) -> Answer {
         // What was closed before this was asked is closed.
         self.drain_closes();
         let thread = waiting_thread(request);

@@ -10,7 +10,7 @@ use crate::session::StepEnd;
 
 /// Where a step stands.
 #[derive(Debug, Default)]
-pub struct StepRun {
+pub(super) struct StepRun {
     /// A process has joined, or the command has started it.
     pub started: bool,
     /// How it ended.
@@ -26,7 +26,7 @@ impl Engine {
     ///
     /// # Errors
     /// `EAGAIN`: too many processes; `ENOMEM`; `ESHUTDOWN`: the session ends.
-    pub fn attach(
+    pub(super) fn attach(
         &mut self,
         pid: i32,
         app: &str,
@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// A client speaks another version of the protocol.
-    pub fn refused_version(&mut self, pid: i32, version: u32) {
+    pub(super) fn refused_version(&mut self, pid: i32, version: u32) {
         self.stats.warn(format!(
             "process {pid} has a libcapio_posix.so of another version ({version}): \
              use the one that was built with this coordinator"
@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// Process record `process` has ended; everything it held is free.
-    pub fn process_ended(&mut self, process: u32, generation: u32) {
+    pub(super) fn process_ended(&mut self, process: u32, generation: u32) {
         let Some(known) = self.processes.get(process) else {
             return;
         };
@@ -89,7 +89,7 @@ impl Engine {
 
     /// Work that time brings: steps whose grace is over, pages whose readers
     /// are gone.
-    pub fn tick(&mut self, now: Instant) {
+    pub(super) fn tick(&mut self, now: Instant) {
         self.records.reap_limbo();
         if !self.config.supervised {
             let grace = self.config.step_grace;
@@ -116,7 +116,7 @@ impl Engine {
     }
 
     /// A step is over.
-    pub fn end_step(&mut self, step: StepId, end: StepEnd) {
+    pub(super) fn end_step(&mut self, step: StepId, end: StepEnd) {
         self.drain_closes();
         let good = end.is_success() || self.config.continue_on_error;
         let run = self.runs.entry(step).or_default();
@@ -133,7 +133,7 @@ impl Engine {
     }
 
     /// A step is about to start.
-    pub fn start_step(&mut self, step: StepId) {
+    pub(super) fn start_step(&mut self, step: StepId) {
         let run = self.runs.entry(step).or_default();
         if !std::mem::replace(&mut run.started, true) {
             self.flow.step_started(step);

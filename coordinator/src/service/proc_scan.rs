@@ -9,7 +9,7 @@ use std::path::Path;
 /// Numbers of the open file descriptions, named below `directory`, that some
 /// process has open.
 #[must_use]
-pub fn open_names(directory: &Path) -> HashSet<u32> {
+pub(super) fn open_names(directory: &Path) -> HashSet<u32> {
     let mut found = HashSet::new();
     let mut prefix = directory.as_os_str().as_bytes().to_vec();
     prefix.push(b'/');

@@ -20,10 +20,10 @@ use super::processes::{has_ended, pidfd};
 const TICK: Duration = Duration::from_millis(50);
 
 /// The engine, shared with the threads of the command.
-pub type Shared = Arc<Mutex<Engine>>;
+pub(super) type Shared = Arc<Mutex<Engine>>;
 
 /// Locks the engine.
-pub fn lock(engine: &Shared) -> MutexGuard<'_, Engine> {
+pub(super) fn lock(engine: &Shared) -> MutexGuard<'_, Engine> {
     engine.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -31,7 +31,7 @@ pub fn lock(engine: &Shared) -> MutexGuard<'_, Engine> {
 ///
 /// # Errors
 /// When the descriptors cannot be watched.
-pub async fn serve(
+pub(super) async fn serve(
     engine: Shared,
     listener: std::os::unix::net::UnixListener,
     stop: Arc<Notify>,

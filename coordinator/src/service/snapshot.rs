@@ -52,7 +52,7 @@ impl Engine {
 
     /// Everything at this moment.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> Snapshot {
         let (limit_bytes, used_bytes, peak_bytes) = self.arena.usage();
         let pages = self.shared.pages();
         Snapshot {
@@ -200,7 +200,7 @@ impl Engine {
     }
 
     /// Wakes all who wait, so that they see the end of the session.
-    pub fn wake_everybody(&self) {
+    pub(super) fn wake_everybody(&self) {
         for waiter in self.waiters.values() {
             self.shared.wake_thread(waiter.process, waiter.thread);
         }

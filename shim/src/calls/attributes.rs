@@ -126,19 +126,19 @@ pub(crate) unsafe fn utimensat(
     let Some(target) = goal.target(follows(flags)) else {
         return NOT_OURS;
     };
-    // SAFETY: the caller's own promises; a string of ours.
-    answer(
-        unsafe { read_times(times) }.and_then(|[accessed, modified]| {
-            let request = Request::Utimens {
-                target,
-                accessed,
-                modified,
-            };
-            tell(&request, |path| unsafe {
-                syscall!(libc::SYS_utimensat, libc::AT_FDCWD, path, times, flags)
-            })
-        }),
-    )
+    // SAFETY: the caller's own promises.
+    let read = unsafe { read_times(times) };
+    answer(read.and_then(|[accessed, modified]| {
+        let request = Request::Utimens {
+            target,
+            accessed,
+            modified,
+        };
+        // SAFETY: a string of ours; the caller's times.
+        tell(&request, |path| unsafe {
+            syscall!(libc::SYS_utimensat, libc::AT_FDCWD, path, times, flags)
+        })
+    }))
 }
 
 /// The two times of `utimensat(2)`; null: now.
@@ -265,7 +265,7 @@ macro_rules! no_attributes {
         /// The arguments must be valid for the system call of this name.
         pub(crate) unsafe fn $name($first: $type $(, $arg: $arg_type)*) -> isize {
             // SAFETY: the caller's own promises.
-            if unsafe { $first.is_taken_over() } {
+            if unsafe { $first.leads_to_ours() } {
                 return answer($answer);
             }
             NOT_OURS
@@ -276,11 +276,11 @@ macro_rules! no_attributes {
 /// The first argument of an extended-attribute call.
 trait Subject {
     /// Whether it leads to a file in the cache or a directory of the session.
-    unsafe fn is_taken_over(self) -> bool;
+    unsafe fn leads_to_ours(self) -> bool;
 }
 
 impl Subject for *const c_char {
-    unsafe fn is_taken_over(self) -> bool {
+    unsafe fn leads_to_ours(self) -> bool {
         let mut room = PathArgument::new();
         // SAFETY: the caller's own promises.
         !self.is_null()
@@ -292,7 +292,7 @@ impl Subject for *const c_char {
 }
 
 impl Subject for c_int {
-    unsafe fn is_taken_over(self) -> bool {
+    unsafe fn leads_to_ours(self) -> bool {
         let kind = crate::descriptors::get(self);
         !matches!(kind, Kind::None | Kind::Lower(_))
     }
