@@ -50,22 +50,36 @@ impl CapioRun {
     /// When it hangs, leaves its session behind, or (where the run succeeded and
     /// was audited) when a system call went past the library.
     pub fn finish(self) -> (Scratch, Finished) {
+        let (scratch, finished, misses) = self.end();
+        let shown = misses.iter().take(20).map(String::as_str);
+        let shown = shown.collect::<Vec<_>>().join("\n");
+        let many = misses.len();
+        finished.expect(
+            misses.is_empty(),
+            &format!("{many} calls went past the library:\n{shown}\n"),
+        );
+        (scratch, finished)
+    }
+
+    /// Waits for the end and tells what the auditor saw.
+    ///
+    /// # Panics
+    /// When it fails, hangs or leaves its session behind.
+    pub fn misses(self) -> Vec<String> {
+        let (_, finished, misses) = self.end();
+        finished.expect_success();
+        misses
+    }
+
+    fn end(self) -> (Scratch, Finished, Vec<String>) {
         let finished = self.running.finish(limit());
         finished.expect(
             !self.session.exists(),
             &format!("{} was left behind", self.session.display()),
         );
-        if let Some(auditor) = self.auditor.filter(|_| finished.status.success()) {
-            let misses = auditor.misses(&self.scratch.audit());
-            let shown = misses.iter().take(20).map(String::as_str);
-            let shown = shown.collect::<Vec<_>>().join("\n");
-            let many = misses.len();
-            finished.expect(
-                misses.is_empty(),
-                &format!("{many} calls went past the library:\n{shown}\n"),
-            );
-        }
-        (self.scratch, finished)
+        let auditor = self.auditor.filter(|_| finished.status.success());
+        let misses = auditor.map(|auditor| auditor.misses(&self.scratch.audit()));
+        (self.scratch, finished, misses.unwrap_or_default())
     }
 }
 

@@ -3,7 +3,7 @@
 //! Steps tell each other by empty files in `$OUTSIDE`, which capio leaves alone,
 //! how far they are; `$STREAMING` is set where they run at once.
 
-use capio_tests::{Step, Workflow};
+use capio_tests::{Step, Workflow, plain_only};
 use serde_json::json;
 
 /// Waits in a shell, while steps overlap, until the other side says something.
@@ -415,4 +415,38 @@ fn a_large_stream_arrives_whole() {
         .permanent(&["sum", "last"])
         .ignoring("f")
         .verify();
+}
+
+#[test]
+fn a_reader_that_trusts_the_size_of_a_stream_is_warned_of() {
+    if plain_only() {
+        return;
+    }
+    // Reads just as much as `stat` tells, as archivers do.
+    let reader = r#"python3 -c '
+import os, sys
+f = os.open("f", os.O_RDONLY)
+os.read(f, os.fstat(f).st_size)
+os.close(f)' > g; say got"#;
+    let workflow = Workflow::new("truncated")
+        .step(
+            step("make", "{ echo 1; say half; await got; echo 2; } > f").rule(
+                &["f"],
+                "on_close",
+                "no_update",
+            ),
+        )
+        .step(
+            step("use", &format!("await half; {reader}"))
+                .reads(&["f"])
+                .writes(&["g"]),
+        );
+    let (_, finished) = workflow.start(&[]).finish();
+    finished.expect_success();
+    finished.expect(finished.output.contains("probably"), "nobody is warned");
+    let (_, finished) = workflow.start(&["--strict"]).finish();
+    finished.expect(
+        finished.status.code() == Some(5),
+        "--strict accepts a truncated file",
+    );
 }
