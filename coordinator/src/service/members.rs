@@ -22,6 +22,13 @@ pub(super) struct StepRun {
     killed: Option<i32>,
 }
 
+impl StepRun {
+    /// Whether it has no process (without supervision).
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle_since.is_some()
+    }
+}
+
 impl Engine {
     /// Takes in a process that greets as part of step `app`.
     ///
@@ -125,7 +132,9 @@ impl Engine {
     fn has_unattached(&self, step: StepId) -> bool {
         let name = self.flow.step_name(step);
         let (dir, workflow) = (&self.config.dir, &self.config.workflow);
-        proc_scan::has_process_of(dir, workflow, name)
+        proc_scan::processes_of(dir, workflow, Some(name))
+            .next()
+            .is_some()
     }
 
     /// A step is over.

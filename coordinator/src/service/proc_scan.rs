@@ -30,22 +30,27 @@ fn number(prefix: &[u8], target: &OsStr) -> Option<u32> {
     std::str::from_utf8(name).ok()?.parse().ok()
 }
 
-/// Whether a process of this user has the library and the environment of a
-/// step of a session; `dir` is resolved. Children of `fork` show the
-/// environment of the program that forked them.
-pub(super) fn has_process_of(dir: &Path, workflow: &str, step: &str) -> bool {
-    let own = std::process::id().to_string();
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.file_name() != OsStr::new(&own))
-        .filter_map(|entry| fs::read(entry.path().join("environ")).ok())
-        .any(|environment| belongs(&environment, dir, workflow, step))
+/// Processes of this user that have the library and the environment of a
+/// session's programs, of one step or of any; `dir` is resolved. Children of
+/// `fork` show the environment of the program that forked them.
+pub(super) fn processes_of(
+    dir: &Path,
+    workflow: &str,
+    step: Option<&str>,
+) -> impl Iterator<Item = i32> {
+    let own = std::process::id() as i32;
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(move |&pid| pid != own)
+        .filter(move |pid| {
+            let environment = fs::read(format!("/proc/{pid}/environ"));
+            environment.is_ok_and(|environment| belongs(&environment, dir, workflow, step))
+        })
 }
 
 /// Whether an environment (`NAME=value`, NUL) is that of a step's programs.
-fn belongs(environment: &[u8], dir: &Path, workflow: &str, step: &str) -> bool {
+fn belongs(environment: &[u8], dir: &Path, workflow: &str, step: Option<&str>) -> bool {
     let value = |name: &str| {
         environment.split(|&byte| byte == 0).find_map(|variable| {
             let rest = variable.strip_prefix(name.as_bytes())?;
@@ -64,7 +69,7 @@ fn belongs(environment: &[u8], dir: &Path, workflow: &str, step: &str) -> bool {
         path == dir || path.canonicalize().is_ok_and(|path| path == dir)
     };
     preloaded
-        && is("CAPIO_APP_NAME", step, wire::place::DEFAULT_APP)
+        && step.is_none_or(|step| is("CAPIO_APP_NAME", step, wire::place::DEFAULT_APP))
         && is(
             "CAPIO_WORKFLOW_NAME",
             workflow,
@@ -80,7 +85,14 @@ mod tests {
     #[test]
     fn a_child_that_has_not_joined_yet_is_recognised_by_its_environment() {
         let dir = Path::new("/data/run");
-        let of = |text: &str| belongs(text.replace('|', "\0").as_bytes(), dir, "calls", "sort");
+        let of = |text: &str| {
+            belongs(
+                text.replace('|', "\0").as_bytes(),
+                dir,
+                "calls",
+                Some("sort"),
+            )
+        };
         let whole = "A=b|LD_PRELOAD=/x/libcapio_posix.so|CAPIO_DIR=/data/run|\
                      CAPIO_APP_NAME=sort|CAPIO_WORKFLOW_NAME=calls|";
         assert!(of(whole));
