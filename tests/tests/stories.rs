@@ -57,3 +57,20 @@ fn any_story_of_file_calls_goes_as_on_a_local_disk() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn readers_of_any_stream_get_every_byte_once_it_is_written_and_no_other() {
+    let feed = program("feed").display().to_string();
+    for seed in seeds().step_by(4) {
+        let mut workflow = Workflow::new("feed").unaudited();
+        let writer = format!("exec '{feed}' write {seed} f");
+        workflow = workflow.step(Step::sh("write", writer).rule(&["f"], "on_close", "no_update"));
+        for reader in 1..=3 {
+            let script = format!("exec '{feed}' read {reader} f > size{reader}");
+            let output = format!("size{reader}");
+            let step = Step::sh(&format!("read{reader}"), script);
+            workflow = workflow.step(step.reads(&["f"]).writes(&[&output]));
+        }
+        workflow.verify();
+    }
+}
