@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::engine::{Client, Engine};
+use super::proc_scan;
 use crate::flow::{Ending, StepId};
 use crate::session::StepEnd;
 
@@ -106,6 +107,10 @@ impl Engine {
                 .map(|(step, _)| *step)
                 .collect();
             for step in ended {
+                if self.has_unattached(step) {
+                    self.runs.entry(step).or_default().idle_since = Some(now);
+                    continue;
+                }
                 let killed = self.runs.get(&step).and_then(|run| run.killed);
                 let end = killed.map_or(StepEnd::Success, StepEnd::Signal);
                 self.end_step(step, end);
@@ -113,6 +118,14 @@ impl Engine {
         }
         self.look_for_deadlock(now);
         self.settle();
+    }
+
+    /// Whether a process of the step lives that has not joined: a child of
+    /// `fork` joins with its first call.
+    fn has_unattached(&self, step: StepId) -> bool {
+        let name = self.flow.step_name(step);
+        let (dir, workflow) = (&self.config.dir, &self.config.workflow);
+        proc_scan::has_process_of(dir, workflow, name)
     }
 
     /// A step is over.

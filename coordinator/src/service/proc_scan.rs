@@ -29,3 +29,65 @@ fn number(prefix: &[u8], target: &OsStr) -> Option<u32> {
     let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
     std::str::from_utf8(name).ok()?.parse().ok()
 }
+
+/// Whether a process of this user has the library and the environment of a
+/// step of a session; `dir` is resolved. Children of `fork` show the
+/// environment of the program that forked them.
+pub(super) fn has_process_of(dir: &Path, workflow: &str, step: &str) -> bool {
+    let own = std::process::id().to_string();
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name() != OsStr::new(&own))
+        .filter_map(|entry| fs::read(entry.path().join("environ")).ok())
+        .any(|environment| belongs(&environment, dir, workflow, step))
+}
+
+/// Whether an environment (`NAME=value`, NUL) is that of a step's programs.
+fn belongs(environment: &[u8], dir: &Path, workflow: &str, step: &str) -> bool {
+    let value = |name: &str| {
+        environment.split(|&byte| byte == 0).find_map(|variable| {
+            let rest = variable.strip_prefix(name.as_bytes())?;
+            rest.strip_prefix(b"=")
+        })
+    };
+    let is = |name, wanted: &str, default: &str| {
+        value(name).unwrap_or(default.as_bytes()) == wanted.as_bytes()
+    };
+    let preloaded = value("LD_PRELOAD").is_some_and(|libraries| {
+        let library = b"libcapio_posix.so";
+        libraries.windows(library.len()).any(|part| part == library)
+    });
+    let same_dir = || {
+        let path = Path::new(OsStr::from_bytes(value("CAPIO_DIR").unwrap_or_default()));
+        path == dir || path.canonicalize().is_ok_and(|path| path == dir)
+    };
+    preloaded
+        && is("CAPIO_APP_NAME", step, wire::place::DEFAULT_APP)
+        && is(
+            "CAPIO_WORKFLOW_NAME",
+            workflow,
+            wire::place::DEFAULT_WORKFLOW,
+        )
+        && same_dir()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_has_not_joined_yet_is_recognised_by_its_environment() {
+        let dir = Path::new("/data/run");
+        let of = |text: &str| belongs(text.replace('|', "\0").as_bytes(), dir, "calls", "sort");
+        let whole = "A=b|LD_PRELOAD=/x/libcapio_posix.so|CAPIO_DIR=/data/run|\
+                     CAPIO_APP_NAME=sort|CAPIO_WORKFLOW_NAME=calls|";
+        assert!(of(whole));
+        assert!(!of(&whole.replace("sort", "sorted")));
+        assert!(!of(&whole.replace("/data/run", "/data/other")));
+        assert!(!of(&whole.replace("calls", "CAPIO")));
+        assert!(!of(&whole.replace("libcapio", "libother")));
+        assert!(!of(""));
+    }
+}
