@@ -402,3 +402,40 @@ fn a_full_cache_gives_the_writer_enospc_and_the_session_goes_on() {
         "the session did not go on",
     );
 }
+
+/// The kernel itself may write a part of a killed process's record; here the
+/// record is there or it is not.
+#[test]
+fn writers_killed_at_any_moment_leave_whole_records() {
+    if plain_only() {
+        return;
+    }
+    let chaos = program("chaos").display().to_string();
+    let (_, finished) = Workflow::new("chaos")
+        .step(Step::sh("kill", format!("exec '{chaos}' 1500")).writes(&["*"]))
+        .start(&["--keep", "none"])
+        .finish();
+    finished.expect_success();
+}
+
+#[test]
+fn two_hundred_processes_share_a_small_cache() {
+    if plain_only() {
+        return;
+    }
+    let script = "for i in $(seq 1 200); do \
+        sh -c \"seq 1 2000 > f$i; while [ ! -e $OUTSIDE/go ]; do sleep 0.1; done; cat f$i >> all; wc -l < f$i > n$i\" & done; \
+        until [ $(ls f* | wc -l) = 200 ]; do sleep 0.1; done; : > $OUTSIDE/go; wait; \
+        cat n* | sort | uniq -c > counts; wc -l < all > lines";
+    let (scratch, finished) = Workflow::new("crowd")
+        .step(Step::sh("crowd", script).writes(&["*"]))
+        .start(&["--cache", "256M"])
+        .finish();
+    finished.expect_success();
+    let read = |name: &str| std::fs::read_to_string(scratch.data().join(name)).unwrap_or_default();
+    let (counts, lines) = (read("counts"), read("lines"));
+    finished.expect(
+        counts.trim() == "200 2000" && lines.trim() == "400000",
+        &format!("{counts}{lines}"),
+    );
+}

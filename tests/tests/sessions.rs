@@ -227,3 +227,15 @@ fn a_second_server_of_the_same_session_is_refused() {
     served.run("make", "echo 1 > f");
     served.stop();
 }
+
+/// A test that fails in the middle drops its session; that must not litter.
+#[test]
+fn a_dropped_session_takes_its_directory_with_it() {
+    if plain_only() {
+        return;
+    }
+    let served = two_steps("dropped").serve(&[]);
+    let session = served.session.clone();
+    drop(served);
+    assert!(!session.exists(), "{} was left behind", session.display());
+}
