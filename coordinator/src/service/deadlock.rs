@@ -78,11 +78,14 @@ impl Engine {
 
     /// Whether no process of the session can go on, and none is to come.
     fn all_asleep(&mut self) -> bool {
-        let to_come = self.flow.step_ids().any(|step| {
-            // One without a process will end when its grace is over.
-            let run = self.runs.get(&step);
-            run.is_none_or(|run| run.end.is_none() && (!run.started || run.is_idle()))
-        });
+        // The command starts whatever can start, so that what has not started
+        // by now comes after a step that waits.
+        let to_come = !self.config.supervised
+            && self.flow.step_ids().any(|step| {
+                // One without a process will end when its grace is over.
+                let run = self.runs.get(&step);
+                run.is_none_or(|run| run.end.is_none() && (!run.started || run.is_idle()))
+            });
         if to_come {
             return false;
         }

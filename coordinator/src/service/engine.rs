@@ -60,6 +60,9 @@ pub(super) struct Client {
     pub step: StepId,
 }
 
+/// Reason of a wait for a path.
+const TO_EXIST: &str = "to exist";
+
 /// A call that waits for the coordinator.
 #[derive(Debug)]
 pub(super) struct Waiter {
@@ -270,7 +273,7 @@ impl Engine {
             Missing::ProducerFailed(_) => Err(libc::EIO),
             Missing::Wait => {
                 let target = WaitFor::Path(path.clone());
-                self.wait(client, thread, target, path, "to exist")
+                self.wait(client, thread, target, path, TO_EXIST)
             }
         }
     }
@@ -320,6 +323,13 @@ impl Engine {
         };
         self.waiting.remove(&(waiter.process, waiter.thread));
         self.account(&waiter);
+        if let Resolution::ProducerFailed(step) = resolution
+            && waiter.reason == TO_EXIST
+        {
+            let (step, path) = (self.flow.step_name(step), self.display_path(&waiter.path));
+            let text = format!("step \"{step}\" failed and never made {path}; readers get EIO");
+            self.stats.warn(text);
+        }
         if !matches!(resolution, Resolution::Ready | Resolution::NotFound) {
             self.verdicts
                 .insert((waiter.process, waiter.thread), resolution);
@@ -345,7 +355,9 @@ impl Engine {
         let ids: Vec<_> = ids.into_iter().map(|(id, _)| *id).collect();
         for id in ids {
             self.flow.cancel(id);
-            self.waiters.remove(&id);
+            if let Some(waiter) = self.waiters.remove(&id) {
+                self.account(&waiter);
+            }
         }
         self.waiting.retain(|(owner, _), _| *owner != process);
         self.verdicts.retain(|(owner, _), _| *owner != process);

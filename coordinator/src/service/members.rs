@@ -60,6 +60,7 @@ impl Engine {
     }
 
     fn retire(&mut self, process: u32) -> Option<StepId> {
+        self.account_data_waits(process);
         self.wipe_unpublished(process);
         self.forget_waits(process);
         self.processes.leave(process).map(|gone| gone.step)

@@ -242,7 +242,11 @@ impl Engine {
                 if flags & libc::O_CREAT == 0 {
                     return self.missing(client, thread, path);
                 }
-                let parent = parent.ok_or(libc::ENOENT)?;
+                let Some(parent) = parent else {
+                    // Somebody may still make the directory.
+                    let first = self.first_missing(&path);
+                    return self.missing(client, thread, first);
+                };
                 if slash {
                     return Err(libc::EISDIR);
                 }
@@ -250,6 +254,19 @@ impl Engine {
                 self.open_record(client, inode, path, flags)
             }
         }
+    }
+
+    /// The first part of an absolute path below `CAPIO_DIR` that is not there.
+    fn first_missing(&mut self, path: &[u8]) -> Vec<u8> {
+        let root = self.names.dir().as_os_str().len();
+        let slashes = (root + 1..path.len()).filter(|&at| path[at] == b'/');
+        for end in slashes {
+            let inner = &path[root..end];
+            if matches!(self.names.walk(0, inner, true), Walk::Missing { .. }) {
+                return path[..end].to_vec();
+            }
+        }
+        path.to_vec()
     }
 
     /// The real directory of an excluded path exists wherever the session's does.

@@ -50,6 +50,23 @@ impl Engine {
         waits
     }
 
+    /// Adds the waits for bytes that the death of a process ends.
+    pub(super) fn account_data_waits(&mut self, process: u32) {
+        let Some(pid) = self.processes.get(process).map(|process| process.pid) else {
+            return;
+        };
+        let now = monotonic();
+        for wait in self.data_waits().into_iter().filter(|wait| wait.pid == pid) {
+            let is_it = |ofd: &Ofd| ofd.record == wait.record && ofd.step == wait.step;
+            let found = self.ofds.iter().find(|(_, ofd)| is_it(ofd));
+            let Some((id, ofd)) = found else { continue };
+            let reason = super::wait_reason(self.shared.ofd(id).wait.load(Relaxed));
+            // What a client has written is not trusted further than that.
+            let time = Duration::from_nanos(now.saturating_sub(wait.since));
+            self.stats.waited(wait.step, &ofd.path, reason, time, 1);
+        }
+    }
+
     /// Everything at this moment.
     #[must_use]
     pub(super) fn snapshot(&self) -> Snapshot {
