@@ -200,7 +200,7 @@ pub struct Snapshot {
     pub cache: CacheSnapshot,
     /// What to read before trusting the results, one sentence each.
     pub warnings: Vec<String>,
-    /// The diagnosis, once a dead-lock was declared.
+    /// The diagnosis, once a dead-lock was declared; one of the warnings.
     pub deadlock: Option<String>,
 }
 
@@ -209,6 +209,13 @@ impl Snapshot {
     #[must_use]
     pub fn step(&self, name: &str) -> Option<&StepSnapshot> {
         self.steps.iter().find(|step| step.name == name)
+    }
+
+    /// The warnings without the diagnosis of a dead-lock.
+    pub fn other_warnings(&self) -> impl Iterator<Item = &String> {
+        let deadlock = self.deadlock.as_ref();
+        let warnings = self.warnings.iter();
+        warnings.filter(move |warning| Some(*warning) != deadlock)
     }
 }
 

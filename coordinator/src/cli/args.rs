@@ -55,7 +55,14 @@ pub(super) enum Command {
     Exec(Exec),
     Check(Check),
     Explain(Explain),
+    /// List directories of a running session
+    ///
+    /// Says of each file whether it is final, still growing, or as it lies on
+    /// disk. Never waits for a file to exist or to be complete.
     Ls(Paths),
+    /// Show all that is known of files of a running session
+    ///
+    /// Never waits for a file to exist or to be complete.
     Stat(Paths),
     Cat(Cat),
     Ps(Ps),
@@ -280,15 +287,12 @@ pub(super) struct Explain {
     #[arg(required = true)]
     pub(super) paths: Vec<PathBuf>,
 
-    /// Print JSON, one object a line
+    /// Print JSON: a list with one object for each path
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// Show files of a running session
-///
-/// `ls` lists directories, `stat` shows all that is known of each path. Never
-/// waits for a file to exist or to be complete.
+/// Which files of a running session are meant.
 #[derive(Debug, Args)]
 pub(super) struct Paths {
     /// Paths in the session's directory [default: that directory]

@@ -24,9 +24,9 @@ pub(super) fn start() -> Done {
     let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
     command.args(std::env::args_os().skip(1)).env(MARK, "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped());
-    // SAFETY: `setsid` is async-signal-safe.
+    // SAFETY: `leave` makes system calls only.
     unsafe {
-        command.pre_exec(|| nix::unistd::setsid().map(|_| ()).map_err(Into::into));
+        command.pre_exec(leave);
     }
     let mut child = command.spawn().map_err(cannot)?;
     let mut said = Vec::new();
@@ -42,6 +42,26 @@ pub(super) fn start() -> Done {
         .code()
         .and_then(|code| u8::try_from(code).ok())
         .unwrap_or(exit::SESSION))
+}
+
+/// Lets go of the terminal's session and of every descriptor that the caller
+/// happens to have open: whoever waits for their end would wait for ours.
+fn leave() -> std::io::Result<()> {
+    nix::unistd::setsid()?;
+    let first = 3 as libc::c_uint;
+    // SAFETY: a system call on numbers; it closes nothing before the exec.
+    let closed = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if closed == -1 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// In the process that goes on: lets the caller return, and lets go of the

@@ -7,11 +7,12 @@ use std::process::Command;
 use super::args::Exec;
 use super::exit::{Done, Failure};
 use super::place::{self, Place};
-use crate::session::Engine;
+use crate::run::workflow::nearest;
+use crate::session::{Admin, Engine, Snapshot};
 
 pub(super) fn exec(args: &Exec, engine: &Engine) -> Done {
     let place = Place::find(&args.session, engine)?;
-    place.connect()?;
+    hint(&args.step, &place.connect()?.ps()?);
     let Some((program, arguments)) = args.command.split_first() else {
         return Err(Failure::usage("no program given: write it after `--`"));
     };
@@ -33,6 +34,17 @@ pub(super) fn exec(args: &Exec, engine: &Engine) -> Done {
         code,
         message: format!("cannot start {}: {error}", program.display()),
     })
+}
+
+/// A step that nobody named yet may be a slip.
+fn hint(step: &str, session: &Snapshot) {
+    let known = session.steps.iter().map(|step| step.name.as_str());
+    if session.step(step).is_some() {
+        return;
+    }
+    if let Some(near) = nearest(step, known) {
+        eprintln!("capio: warning: the session knows no step {step}; is {near} meant?");
+    }
 }
 
 fn environment(place: &Place, step: &str, preload: OsString) -> [(&'static str, OsString); 4] {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use nix::sys::signal::Signal;
+
 use crate::report::Report;
 use crate::run::driver::Outcome;
 
@@ -59,11 +61,17 @@ impl Failure {
 /// The exit status of a command, or why it could not do its work.
 pub type Done = Result<u8, Failure>;
 
+/// The exit status of what a signal has ended.
+#[must_use]
+pub fn of_signal(signal: Signal) -> u8 {
+    128 + signal as u8
+}
+
 /// The exit status of a run.
 #[must_use]
 pub fn of_run(outcome: &Outcome, report: &Report) -> u8 {
     if let Some(signal) = outcome.interrupted {
-        return 128 + signal as u8;
+        return of_signal(signal);
     }
     if report.deadlock.is_some() {
         return DEADLOCK;
@@ -88,7 +96,6 @@ mod tests {
     use super::*;
     use crate::report::tests::{drain, outcome, snapshot};
     use crate::session::{DrainReport, Snapshot, StepEnd};
-    use nix::sys::signal::Signal;
 
     fn code(outcome: &Outcome, snapshot: Snapshot, drain: DrainReport) -> u8 {
         of_run(outcome, &Report::streaming(outcome, snapshot, drain))

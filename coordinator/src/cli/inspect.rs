@@ -241,11 +241,11 @@ fn processes(snapshot: &Snapshot) -> String {
     for step in &snapshot.steps {
         step_lines(&mut text, step, width);
     }
-    for warning in &snapshot.warnings {
+    for warning in snapshot.other_warnings() {
         let _ = writeln!(text, "warning: {warning}");
     }
     if let Some(deadlock) = &snapshot.deadlock {
-        let _ = writeln!(text, "dead-lock: {deadlock}");
+        let _ = writeln!(text, "{deadlock}");
     }
     text
 }

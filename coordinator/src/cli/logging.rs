@@ -1,11 +1,14 @@
 //! Where log lines go: standard error, or a file.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex};
 
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::run::screen::{Screen, Stream};
 
@@ -17,6 +20,45 @@ pub const VARIABLE: &str = "CAPIO_LOG";
 pub fn to_screen(screen: &Arc<Screen>, default: &str) {
     let colour = io::stderr().is_terminal();
     install(ToScreen(Arc::clone(screen)), default, colour);
+}
+
+/// Warnings and errors in the words of `capio run`, between its own lines.
+pub fn of_run(screen: &Arc<Screen>) {
+    let wanted = std::env::var(VARIABLE).unwrap_or_default();
+    if !wanted.is_empty() {
+        return to_screen(screen, "warn");
+    }
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new("warn"))
+        .event_format(Told)
+        .with_writer(ToScreen(Arc::clone(screen)))
+        .finish();
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// An event as a line of the command's own.
+struct Told;
+
+impl<S, N> FormatEvent<S, N> for Told
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: format::Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let level = match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warning",
+            _ => "note",
+        };
+        write!(writer, "capio: {level}: ")?;
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
 }
 
 /// Log lines go to a file.

@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::args::SessionRef;
 use super::exit::Failure;
+use crate::run::program;
 use crate::session::Engine;
 use crate::session::admin::AdminClient;
 
@@ -35,13 +36,14 @@ pub(super) fn resolve_directory(dir: &Path) -> Result<PathBuf, Failure> {
     let resolved = dir.canonicalize().map_err(|error| {
         let dir = dir.display();
         Failure::usage(format!(
-            "the directory {dir} cannot be used ({error}): make it, or give another by --dir"
+            "the directory {dir} cannot be used ({error}): make it, or name another \
+             by --dir or CAPIO_DIR"
         ))
     })?;
     if !resolved.is_dir() {
         let dir = dir.display();
         return Err(Failure::usage(format!(
-            "{dir} is not a directory: give one by --dir"
+            "{dir} is not a directory: name one by --dir or CAPIO_DIR"
         )));
     }
     Ok(resolved)
@@ -153,13 +155,25 @@ pub(super) fn shim(given: Option<&Path>) -> Result<PathBuf, Failure> {
     let found = places
         .iter()
         .find_map(|place| place.canonicalize().ok().filter(|p| p.is_file()));
-    found.ok_or_else(|| {
-        let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+    let found = found.ok_or_else(|| {
+        let places: Vec<_> = places
+            .iter()
+            .map(|place| place.display().to_string())
+            .collect();
         Failure::session(format!(
-            "the library {SHIM} is not there (looked for {}): build or install it, or name it by --shim",
+            "the library {SHIM} is not there (looked for {}): build or install it, \
+             or name it by --shim or CAPIO_SHIM",
             places.join(", ")
         ))
-    })
+    })?;
+    if program::is_library(&found) {
+        return Ok(found);
+    }
+    let found = found.display();
+    Err(Failure::session(format!(
+        "{found} is no shared library, programs would run without it: \
+         name {SHIM} by --shim or CAPIO_SHIM"
+    )))
 }
 
 fn shim_places() -> Vec<PathBuf> {
@@ -213,6 +227,19 @@ mod tests {
         let failure = shim(Some(Path::new("/no/such.so"))).unwrap_err();
         assert!(
             failure.message.contains("/no/such.so"),
+            "{}",
+            failure.message
+        );
+    }
+
+    #[test]
+    fn what_the_loader_would_ignore_is_not_taken_for_the_library() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(SHIM);
+        std::fs::write(&file, "not a library").unwrap();
+        let failure = shim(Some(&file)).unwrap_err();
+        assert!(
+            failure.message.contains("no shared library"),
             "{}",
             failure.message
         );

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::args::{Run, SessionArgs};
 use super::exit::{self, Done, Failure};
 use super::{generate, logging, place, size, spec};
@@ -26,14 +28,26 @@ pub(super) fn run(args: &Run, engine: &Engine) -> Done {
     };
     let workflow = workflow.map_err(Failure::usage)?;
     let dir = place::directory(args.session.dir.as_deref(), workflow.dir.as_deref())?;
+    make_logs(args.logs.as_deref())?;
     let screen = Arc::new(Screen::detect());
-    logging::to_screen(&screen, "warn");
+    logging::of_run(&screen);
     let report = if args.sequential {
         sequential(args, workflow, dir, &screen)?
     } else {
         streaming(args, workflow, dir, &screen, engine)?
     };
     finish(args, &report, &screen)
+}
+
+/// Before anything runs, so that a slip costs nothing.
+fn make_logs(logs: Option<&Path>) -> Result<(), Failure> {
+    let Some(dir) = logs else { return Ok(()) };
+    std::fs::create_dir_all(dir).map_err(|error| {
+        let dir = dir.display();
+        Failure::usage(format!(
+            "the directory {dir} for logs cannot be made ({error}): give another by --logs"
+        ))
+    })
 }
 
 /// All steps at once below a session.
@@ -111,7 +125,7 @@ fn sequential(
     let (dir, copy) = if args.in_place {
         (dir, None)
     } else {
-        copy_of(&dir, args.copy_to.as_deref())?
+        copy_of(&dir, args.copy_to.as_deref(), &signals)?
     };
     screen.say(&format!(
         "running the steps one after the other in {}",
@@ -132,7 +146,11 @@ fn sequential(
 /// Copies the directory with everything that can be told of its files. A copy
 /// that nobody named lies beside the original, on the same device, and is
 /// removed with the handle.
-fn copy_of(dir: &Path, to: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), Failure> {
+fn copy_of(
+    dir: &Path,
+    to: Option<&Path>,
+    signals: &Signals,
+) -> Result<(PathBuf, Option<tempfile::TempDir>), Failure> {
     let cannot = |why: String| {
         let dir = dir.display();
         Failure::session(format!(
@@ -154,16 +172,38 @@ fn copy_of(dir: &Path, to: Option<&Path>) -> Result<(PathBuf, Option<tempfile::T
             (copy.path().to_owned(), Some(copy))
         }
     };
-    let source = dir.join(".");
-    let status = std::process::Command::new("cp")
+    let mut copying = std::process::Command::new("cp")
         .arg("-a")
-        .arg(source)
+        .arg(dir.join("."))
         .arg(&target)
-        .status();
-    match status {
-        Ok(status) if status.success() => Ok((target, temporary)),
-        Ok(status) => Err(cannot(format!("cp: {status}"))),
+        .spawn()
+        .map_err(|error| cannot(format!("cp: {error}")))?;
+    match wait_for_copy(&mut copying, signals) {
+        Ok(Ok(status)) if status.success() => Ok((target, temporary)),
+        Ok(Ok(status)) => Err(cannot(format!("cp: {status}"))),
+        Ok(Err(signal)) => Err(Failure {
+            code: exit::of_signal(signal),
+            message: format!("{signal}: ended while the directory was being copied"),
+        }),
         Err(error) => Err(cannot(format!("cp: {error}"))),
+    }
+}
+
+/// Waits until the copy is made, or a signal ends it.
+fn wait_for_copy(
+    copying: &mut std::process::Child,
+    signals: &Signals,
+) -> std::io::Result<Result<std::process::ExitStatus, Signal>> {
+    loop {
+        if let Some(status) = copying.try_wait()? {
+            return Ok(Ok(status));
+        }
+        if let Some(signal) = signals.pending() {
+            copying.kill()?;
+            copying.wait()?;
+            return Ok(Err(signal));
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

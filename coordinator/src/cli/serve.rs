@@ -111,7 +111,7 @@ fn notify(state: NotifyState<'_>) {
 }
 
 fn tell_end(snapshot: &Snapshot, drain: DrainReport) -> u8 {
-    for warning in &snapshot.warnings {
+    for warning in snapshot.other_warnings() {
         tracing::warn!("{warning}");
     }
     let lost = !drain.errors.is_empty() || !drain.conflicts.is_empty();
@@ -125,7 +125,7 @@ fn tell_end(snapshot: &Snapshot, drain: DrainReport) -> u8 {
     }
     match &snapshot.deadlock {
         Some(deadlock) => {
-            tracing::error!("dead-lock: {deadlock}");
+            tracing::error!("{deadlock}");
             exit::DEADLOCK
         }
         None if lost => exit::FILES,

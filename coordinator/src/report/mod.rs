@@ -32,6 +32,9 @@ pub struct Report {
     pub exit_code: u8,
     /// Number of the signal that ended the run.
     pub interrupted_by: Option<i32>,
+    /// The step that failed first by itself: the culprit of what others did
+    /// not get.
+    pub first_failure: Option<String>,
     /// From the first start of a step to the last end, in seconds.
     pub wall_seconds: f64,
     /// In the order of the workflow.
@@ -121,6 +124,10 @@ impl Report {
             success: outcome.is_success(),
             exit_code: 0,
             interrupted_by: outcome.interrupted.map(|signal| signal as i32),
+            first_failure: outcome
+                .first_failure
+                .and_then(|first| outcome.steps.get(first))
+                .map(|step| step.name.clone()),
             wall_seconds: outcome.wall.as_secs_f64(),
             steps: outcome.steps.iter().map(step).collect(),
             files: None,

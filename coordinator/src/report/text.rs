@@ -22,6 +22,11 @@ impl fmt::Display for Report {
         let wall = seconds(self.wall_seconds);
         writeln!(f, "run {verdict} after {wall} ({mode})")?;
         self.steps(f)?;
+        if let Some(first) = &self.first_failure {
+            let step = self.steps.iter().find(|step| step.name == *first);
+            let end = step.map_or_else(String::new, |step| format!(": {}", step.end));
+            writeln!(f, "failed first: step {first}{end}")?;
+        }
         if self.mode == Mode::Streaming {
             let (busy, wall) = (seconds(self.busy_seconds()), seconds(self.wall_seconds));
             writeln!(
@@ -31,6 +36,12 @@ impl fmt::Display for Report {
         }
         if let Some(files) = &self.files {
             write!(f, "{files}")?;
+            if !self.success && files.kept.is_empty() && !files.dropped.is_empty() {
+                writeln!(
+                    f,
+                    "a failed run keeps no files, unless --keep-on-failure is given"
+                )?;
+            }
         }
         if let Some(cache) = &self.cache {
             let (peak, limit) = (bytes(cache.peak_bytes), bytes(cache.limit_bytes));
@@ -40,11 +51,13 @@ impl fmt::Display for Report {
                 cache.pages
             )?;
         }
-        for warning in &self.warnings {
+        let deadlock = self.deadlock.as_deref();
+        let others = self.warnings.iter().map(String::as_str);
+        for warning in others.filter(|warning| Some(*warning) != deadlock) {
             writeln!(f, "warning: {warning}")?;
         }
-        if let Some(deadlock) = &self.deadlock {
-            writeln!(f, "dead-lock: {deadlock}")?;
+        if let Some(deadlock) = deadlock {
+            writeln!(f, "{deadlock}")?;
         }
         Ok(())
     }
@@ -100,9 +113,10 @@ impl fmt::Display for FilesReport {
         let took = seconds(self.drain_seconds);
         writeln!(
             f,
-            "kept {} ({}, in {took}):",
+            "kept {} ({}, in {took}){}",
             files(self.kept.len()),
-            bytes(kept)
+            bytes(kept),
+            colon(self.kept.len())
         )?;
         list(f, &self.kept, |file| {
             format!("{} ({}, {})", file.path, bytes(file.bytes), file.reason)
@@ -110,9 +124,10 @@ impl fmt::Display for FilesReport {
         let dropped: u64 = self.dropped.iter().map(|file| file.bytes).sum();
         writeln!(
             f,
-            "dropped {} ({}):",
+            "dropped {} ({}){}",
             files(self.dropped.len()),
-            bytes(dropped)
+            bytes(dropped),
+            colon(self.dropped.len())
         )?;
         list(f, &self.dropped, |file| {
             format!("{} ({})", file.path, bytes(file.bytes))
@@ -136,6 +151,11 @@ fn files(count: usize) -> String {
         1 => "1 file".to_owned(),
         count => format!("{count} files"),
     }
+}
+
+/// Before a list of so many.
+fn colon(count: usize) -> &'static str {
+    if count == 0 { "" } else { ":" }
 }
 
 fn list<T>(f: &mut fmt::Formatter<'_>, items: &[T], line: impl Fn(&T) -> String) -> fmt::Result {
@@ -164,6 +184,7 @@ align      0.001 s      9.500 s      0.000 s         0 B         0 B  exit 0
 sort       0.002 s      9.900 s      7.510 s     3.0 MiB     2.0 KiB  exit 3
        waited 7.500 s for /w/out.sam (more bytes)
        waited 0.010 s for /w/a.fa (to exist)
+failed first: step sort: exit 3
 11.9 s of work (running, not waiting) were done in 10.0 s
 kept 1 file (2.0 KiB, in 0.000 s):
   /w/out.bam (2.0 KiB, read by no step)
@@ -183,8 +204,28 @@ run FAILED after 10.0 s (one step after the other)
 step    started at          ran  end
 align      0.001 s      9.500 s  exit 0
 sort       0.002 s      9.900 s  exit 3
+failed first: step sort: exit 3
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_dead_lock_is_told_once() {
+        let mut locked = snapshot();
+        let diagnosis = "dead-lock: \"a\" waits for y of \"b\"".to_owned();
+        locked.warnings = vec![diagnosis.clone()];
+        locked.deadlock = Some(diagnosis);
+        let text = Report::streaming(&outcome(), locked, drain()).to_string();
+        assert_eq!(text.matches("dead-lock").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_failed_run_says_why_its_files_are_gone() {
+        let mut none = drain();
+        none.kept.clear();
+        let text = Report::streaming(&outcome(), snapshot(), none).to_string();
+        assert!(text.contains("kept 0 files (0 B, in 0.000 s)\n"), "{text}");
+        assert!(text.contains("--keep-on-failure"), "{text}");
     }
 
     #[test]

@@ -272,16 +272,12 @@ impl<'a> Driver<'a> {
     }
 
     fn on_spawn_error(&mut self, index: usize, number: u32, error: &io::Error) {
-        let reason = launch::explain(&self.plan.steps[index], &self.plan.dir, error);
-        let status = if error.kind() == io::ErrorKind::NotFound {
-            127
-        } else {
-            126
-        };
+        let step = &self.plan.steps[index];
+        let (reason, status) = launch::explain(step, &self.plan.dir, self.session, error);
         let end = match number {
             0 => StepEnd::NotStarted(reason),
             _ => {
-                let name = &self.plan.steps[index].name;
+                let name = &step.name;
                 self.screen
                     .say(&format!("step {name}: instance {number}: {reason}"));
                 StepEnd::ExitCode(status.into())

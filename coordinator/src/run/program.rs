@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use elf::ElfBytes;
-use elf::abi::PT_INTERP;
+use elf::abi::{ET_DYN, PT_INTERP};
 use elf::endian::AnyEndian;
 
 use super::workflow::{Command, Step};
@@ -91,12 +91,23 @@ fn obstacle(file: &Path) -> Option<&'static str> {
     is_static(file).then_some("is linked statically")
 }
 
-fn is_static(file: &Path) -> bool {
+/// Whether the loader can load this file into programs.
+#[must_use]
+pub fn is_library(file: &Path) -> bool {
+    let head = head(file).unwrap_or_default();
+    ElfBytes::<AnyEndian>::minimal_parse(&head).is_ok_and(|file| file.ehdr.e_type == ET_DYN)
+}
+
+fn head(file: &Path) -> std::io::Result<Vec<u8>> {
     let mut head = Vec::new();
-    let read = fs::File::open(file).and_then(|file| file.take(HEAD).read_to_end(&mut head));
-    if read.is_err() {
+    fs::File::open(file)?.take(HEAD).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+fn is_static(file: &Path) -> bool {
+    let Ok(head) = head(file) else {
         return false;
-    }
+    };
     let Ok(program) = ElfBytes::<AnyEndian>::minimal_parse(&head) else {
         return false; // A script, or something that the kernel will refuse.
     };
