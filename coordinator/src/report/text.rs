@@ -15,7 +15,7 @@ const TOP_FILES: usize = 20;
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mode = match self.mode {
-            Mode::Streaming => "all steps at once",
+            Mode::Streaming => "streaming",
             Mode::Sequential => "one step after the other",
         };
         let verdict = if self.success { "succeeded" } else { "FAILED" };
@@ -158,7 +158,7 @@ mod tests {
     fn the_report_says_who_waited_how_long_for_what_and_what_was_kept() {
         let report = Report::streaming(&outcome(), snapshot(), drain());
         let expected = "\
-run FAILED after 10.0 s (all steps at once)
+run FAILED after 10.0 s (streaming)
 step    started at          ran       waited        read     written  end
 align      0.001 s      9.500 s      0.000 s         0 B         0 B  exit 0
 sort       0.002 s      9.900 s      7.510 s     3.0 MiB     2.0 KiB  exit 3

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 
 use super::display::Display;
 use super::launch;
@@ -145,6 +145,10 @@ impl<'a> Driver<'a> {
             .iter()
             .map(|step| launch::label(step, step.instances - 1).len());
         let width = labels.max().unwrap_or(0);
+        let blocked = match signals {
+            Some(signals) => signals.before(),
+            None => SigSet::thread_get_mask()?,
+        };
         Ok(Self {
             plan,
             session,
@@ -152,7 +156,7 @@ impl<'a> Driver<'a> {
             output: Output::new(Arc::clone(screen), plan.logs.clone(), width)?,
             display: Display::new(screen, &plan.steps, width),
             screen: Arc::clone(screen),
-            supervisor: Supervisor::new()?,
+            supervisor: Supervisor::new(blocked)?,
             began: Instant::now(),
             states: plan.steps.iter().map(|_| State::pending()).collect(),
             instances: Vec::new(),
@@ -168,6 +172,7 @@ impl<'a> Driver<'a> {
     /// When the steps can no longer be watched over; they are killed then.
     pub fn run(mut self) -> io::Result<Outcome> {
         self.began = Instant::now();
+        self.on_signals();
         self.start_ready();
         while self.states.iter().any(|state| state.phase != Phase::Ended) {
             let wake = self.signals.map(Signals::fd);

@@ -21,6 +21,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::fcntl::OFlag;
+use nix::sys::signal::SigSet;
 
 /// Sent to a keeper, has it kill everything below it.
 pub(super) const KILL_ALL: nix::sys::signal::Signal = nix::sys::signal::Signal::SIGUSR1;
@@ -29,30 +30,29 @@ pub(super) const KILL_ALL: nix::sys::signal::Signal = nix::sys::signal::Signal::
 const ROUND_NS: i64 = 5_000_000;
 
 /// Has `command` run below a keeper: the process that it spawns is the keeper.
+/// The instance starts with the signals of `blocked` blocked and no others.
 /// Gives the reading end of the keeper's pipe, which is non-blocking. The
 /// command must be dropped once spawned, it holds the writing end.
-pub(super) fn put_below_keeper(command: &mut Command) -> io::Result<OwnedFd> {
+pub(super) fn put_below_keeper(command: &mut Command, blocked: SigSet) -> io::Result<OwnedFd> {
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let parent = nix::unistd::getpid().as_raw();
     // SAFETY: `split` calls only async-signal-safe functions: raw system
     // calls on its own stack.
     unsafe {
-        command.pre_exec(move || split(parent, writer.as_raw_fd()));
+        command.pre_exec(move || split(parent, writer.as_raw_fd(), &blocked));
     }
     Ok(reader)
 }
 
 /// Runs in the forked child. Returns in a second child, which goes on to
 /// execute the command; the first becomes the keeper and never returns.
-fn split(parent: libc::pid_t, pipe: libc::c_int) -> io::Result<()> {
+fn split(parent: libc::pid_t, pipe: libc::c_int, blocked: &SigSet) -> io::Result<()> {
     // SAFETY: `sigset_t` is plain data that `sigfillset` initialises.
     let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: as above; `sigprocmask` fills `old`.
-    let mut old: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: system calls on valid pointers to this frame.
     unsafe {
         libc::sigfillset(&mut all);
-        libc::sigprocmask(libc::SIG_SETMASK, &all, &mut old);
+        libc::sigprocmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
         libc::setpgid(0, 0);
         check(libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))?;
@@ -77,7 +77,7 @@ fn split(parent: libc::pid_t, pipe: libc::c_int) -> io::Result<()> {
             unsafe {
                 libc::setpgid(0, 0);
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
-                libc::sigprocmask(libc::SIG_SETMASK, &old, std::ptr::null_mut());
+                libc::sigprocmask(libc::SIG_SETMASK, blocked.as_ref(), std::ptr::null_mut());
             }
             Ok(())
         }

@@ -7,7 +7,10 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// SIGINT, SIGTERM and SIGHUP of this process.
-pub struct Signals(SignalFd);
+pub struct Signals {
+    arrived: SignalFd,
+    before: SigSet,
+}
 
 impl Signals {
     /// Takes them over. To be called before the first thread is started:
@@ -17,21 +20,30 @@ impl Signals {
     /// When the kernel refuses.
     pub fn take_over() -> io::Result<Self> {
         let set = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+        let before = SigSet::thread_get_mask()?;
         set.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Self(SignalFd::with_flags(&set, flags)?))
+        let arrived = SignalFd::with_flags(&set, flags)?;
+        Ok(Self { arrived, before })
+    }
+
+    /// What was blocked before: programs that are started must have these
+    /// blocked and no others, or nothing would end them.
+    #[must_use]
+    pub fn before(&self) -> SigSet {
+        self.before
     }
 
     /// Readable when a signal has arrived.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.arrived.as_fd()
     }
 
     /// The next signal that has arrived.
     #[must_use]
     pub fn pending(&self) -> Option<Signal> {
-        let info = self.0.read_signal().ok().flatten()?;
+        let info = self.arrived.read_signal().ok().flatten()?;
         Signal::try_from(info.ssi_signo as i32).ok()
     }
 

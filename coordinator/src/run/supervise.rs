@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -33,9 +33,12 @@ pub enum Event {
 }
 
 /// The instances that are not gone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Supervisor {
     kept: Vec<Kept>,
+    /// What instances start with blocked: what this process had blocked
+    /// before it took signals over.
+    blocked: SigSet,
 }
 
 #[derive(Debug)]
@@ -49,13 +52,16 @@ struct Kept {
 
 impl Supervisor {
     /// Nothing to watch over yet. Processes whose keeper is killed fall to
-    /// this process from now on.
+    /// this process from now on. Instances start with `blocked` blocked.
     ///
     /// # Errors
     /// When the kernel refuses to make this process a subreaper.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(blocked: SigSet) -> io::Result<Self> {
         nix::sys::prctl::set_child_subreaper(true)?;
-        Ok(Self::default())
+        Ok(Self {
+            kept: Vec::new(),
+            blocked,
+        })
     }
 
     /// Starts `command` as the instance `id`. To be called from a thread that
@@ -64,7 +70,7 @@ impl Supervisor {
     /// # Errors
     /// When the program cannot be executed.
     pub fn spawn(&mut self, id: usize, mut command: Command) -> io::Result<()> {
-        let pipe = put_below_keeper(&mut command)?;
+        let pipe = put_below_keeper(&mut command, self.blocked)?;
         let keeper = command.spawn()?;
         self.kept.push(Kept {
             id,
@@ -236,6 +242,10 @@ mod tests {
     use std::process::Stdio;
     use std::time::Instant;
 
+    fn supervisor() -> Supervisor {
+        Supervisor::new(SigSet::empty()).unwrap()
+    }
+
     fn shell(line: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", line]).stdin(Stdio::null());
@@ -254,7 +264,7 @@ mod tests {
     }
 
     fn end_of(line: &str) -> StepEnd {
-        let mut supervisor = Supervisor::new().unwrap();
+        let mut supervisor = supervisor();
         supervisor.spawn(3, shell(line)).unwrap();
         match &watch(&mut supervisor)[..] {
             [Event::Ended { id: 3, end }, Event::Gone { id: 3 }] => end.clone(),
@@ -271,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_an_error_at_once() {
-        let mut supervisor = Supervisor::new().unwrap();
+        let mut supervisor = supervisor();
         let error = supervisor
             .spawn(0, Command::new("/no/such/program"))
             .unwrap_err();
@@ -288,7 +298,7 @@ mod tests {
             "setsid -f env -i PATH=\"$PATH\" sh -c 'sleep 0.4; echo late > {}' & exit 5",
             file.display()
         );
-        let mut supervisor = Supervisor::new().unwrap();
+        let mut supervisor = supervisor();
         supervisor.spawn(0, shell(&line)).unwrap();
         let events = watch(&mut supervisor);
         assert_eq!(std::fs::read_to_string(file).unwrap(), "late\n");
@@ -312,7 +322,7 @@ mod tests {
              (sleep 100 & sleep 100; sleep 100) & sleep 100",
             pids.display()
         );
-        let mut supervisor = Supervisor::new().unwrap();
+        let mut supervisor = supervisor();
         supervisor.spawn(0, shell(&line)).unwrap();
         let started = Instant::now();
         while supervisor.processes(0).len() < 6 {
@@ -328,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_signal_reaches_every_process_of_an_instance() {
-        let mut supervisor = Supervisor::new().unwrap();
+        let mut supervisor = supervisor();
         supervisor
             .spawn(0, shell("setsid sleep 100; exit 9"))
             .unwrap();
@@ -350,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_killed_keeper_takes_its_instance_along_and_the_step_fails() {
-        let mut supervisor = Supervisor::new().unwrap();
+        let mut supervisor = supervisor();
         supervisor.spawn(0, shell("sleep 100 & sleep 100")).unwrap();
         supervisor.wait(Duration::from_secs(5), None).unwrap();
         let instance = supervisor.kept[0].instance.unwrap();
@@ -377,8 +387,12 @@ mod tests {
         let (mut plain, expected) = look("plain");
         assert!(plain.status().unwrap().success());
         let (kept, got) = look("kept");
-        let mut supervisor = Supervisor::new().unwrap();
+        let mut supervisor = supervisor();
+        // Whatever `capio` itself blocks in order to receive it as an event.
+        let ours = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+        ours.thread_block().unwrap();
         supervisor.spawn(0, kept).unwrap();
+        ours.thread_unblock().unwrap();
         watch(&mut supervisor);
         let read = |path| std::fs::read_to_string(path).unwrap();
         assert!(read(&expected).contains("SigBlk"));

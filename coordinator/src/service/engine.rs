@@ -25,7 +25,7 @@ use crate::session::SessionConfig;
 
 /// What a request is answered with; the server puts it on the wire.
 #[derive(Debug)]
-pub enum Answer {
+pub(super) enum Answer {
     /// Done.
     Ok,
     /// An error number.
@@ -49,20 +49,23 @@ pub enum Answer {
 }
 
 /// `Ok` is the answer, `Err` an error number.
-pub type Outcome = Result<Answer, i32>;
+pub(super) type Outcome = Result<Answer, i32>;
 
 /// Who asks: an attached process.
 #[derive(Clone, Copy, Debug)]
-pub struct Client {
+pub(super) struct Client {
     /// Its process record.
     pub process: u32,
     /// Its step.
     pub step: StepId,
 }
 
+/// Reason of a wait for a path.
+const TO_EXIST: &str = "to exist";
+
 /// A call that waits for the coordinator.
 #[derive(Debug)]
-pub struct Waiter {
+pub(super) struct Waiter {
     /// Process record.
     pub process: u32,
     /// Thread record in it.
@@ -78,7 +81,7 @@ pub struct Waiter {
 }
 
 /// The whole state of a session.
-pub struct Engine {
+pub(super) struct Engine {
     pub(super) config: SessionConfig,
     pub(super) spec: Arc<Spec>,
     pub(super) session: PathBuf,
@@ -104,7 +107,7 @@ pub struct Engine {
 }
 
 /// What an engine is made of.
-pub struct Parts {
+pub(super) struct Parts {
     /// How the session is to run.
     pub config: SessionConfig,
     /// Its document, or an empty one.
@@ -126,7 +129,7 @@ pub struct Parts {
 impl Engine {
     /// An engine without clients.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
         let records = Records::new(Arc::clone(&parts.shared), Arc::clone(&parts.arena));
         Self {
             ofds: Ofds::new(&parts.session),
@@ -153,7 +156,7 @@ impl Engine {
     }
 
     /// Answers one request of an attached process.
-    pub fn handle(&mut self, client: Client, request: &Request<'_>) -> Answer {
+    pub(super) fn handle(&mut self, client: Client, request: &Request<'_>) -> Answer {
         // What was closed before this was asked is closed.
         self.drain_closes();
         let thread = waiting_thread(request);
@@ -270,7 +273,7 @@ impl Engine {
             Missing::ProducerFailed(_) => Err(libc::EIO),
             Missing::Wait => {
                 let target = WaitFor::Path(path.clone());
-                self.wait(client, thread, target, path, "to exist")
+                self.wait(client, thread, target, path, TO_EXIST)
             }
         }
     }
@@ -320,6 +323,13 @@ impl Engine {
         };
         self.waiting.remove(&(waiter.process, waiter.thread));
         self.account(&waiter);
+        if let Resolution::ProducerFailed(step) = resolution
+            && waiter.reason == TO_EXIST
+        {
+            let (step, path) = (self.flow.step_name(step), self.display_path(&waiter.path));
+            let text = format!("step \"{step}\" failed and never made {path}; readers get EIO");
+            self.stats.warn(text);
+        }
         if !matches!(resolution, Resolution::Ready | Resolution::NotFound) {
             self.verdicts
                 .insert((waiter.process, waiter.thread), resolution);
@@ -345,7 +355,9 @@ impl Engine {
         let ids: Vec<_> = ids.into_iter().map(|(id, _)| *id).collect();
         for id in ids {
             self.flow.cancel(id);
-            self.waiters.remove(&id);
+            if let Some(waiter) = self.waiters.remove(&id) {
+                self.account(&waiter);
+            }
         }
         self.waiting.retain(|(owner, _), _| *owner != process);
         self.verdicts.retain(|(owner, _), _| *owner != process);

@@ -60,7 +60,13 @@ fn source(goal: &Goal<'_>, follow: bool, path: &mut Text<MAX_PATH>) -> Result<So
             let said = ask(&request, path, |reply| match reply {
                 Reply::Attributes(attributes) => Some(attributes),
                 _ => None,
-            })?;
+            });
+            if let (Err(libc::ENOENT), Goal::Descriptor(fd, Kind::Directory(inode))) = (&said, goal)
+            {
+                // Removed while it is open: the shadow lives as long as that.
+                return Ok(Source::Kernel(*fd, Some(*inode)));
+            }
+            let said = said?;
             Ok(match said {
                 Said::Value(attributes) => Source::Session(attributes),
                 Said::Native { inode } => Source::Kernel(libc::AT_FDCWD, inode),
