@@ -1,12 +1,12 @@
 //! Joining the session: the connection to the coordinator, and the session's
 //! memory.
 
-use core::ffi::{c_char, c_int};
+use core::ffi::{CStr, c_char, c_int};
 use core::mem::size_of;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32};
 
-use wire::layout::{MAGIC, meta, sync};
+use wire::layout::{MAGIC, MetaHeader, meta, sync};
 use wire::limits::{CHUNK, MAX_DESCRIPTORS, VERSION};
 use wire::message::{Reply, Request};
 use wire::place as names;
@@ -43,9 +43,14 @@ pub(crate) fn start() {
     if place::fix(find_place) != Some(true) {
         return;
     }
-    signals::arm();
-    install();
-    let joined = Line::seize().and_then(|mut line| connect(&mut line));
+    let joined = Line::seize().and_then(|mut line| {
+        let socket = place::fixed().ok_or(libc::EIO).and_then(dial);
+        let greeted = socket.and_then(|socket| send_hello(&mut line, socket));
+        // The coordinator answers meanwhile.
+        signals::arm();
+        install();
+        greeted.and_then(|()| finish(&mut line, socket?))
+    });
     // No coordinator yet: the first call that needs it tries again.
     if joined.is_ok() {
         place::move_cwd();
@@ -65,7 +70,7 @@ fn find_place(place: &mut Place) -> bool {
 }
 
 /// A variable of the environment that is set and not empty.
-fn variable(name: &core::ffi::CStr) -> Option<*const c_char> {
+fn variable(name: &CStr) -> Option<*const c_char> {
     // SAFETY: what `saved` gives is a string of ours or of the environment.
     exec::saved(name).filter(|value| unsafe { **value != 0 })
 }
@@ -79,9 +84,11 @@ fn set_directory(place: &mut Place, dir: *const c_char) -> bool {
     }
     let fd = opened as c_int;
     descriptors::name_of(fd, &mut place.canonical);
+    place.device = descriptors::device_of(fd);
     control::close(fd);
     // SAFETY: a string of the environment.
-    let spelled = unsafe { place.spelling.read(dir) } && place.spelling.normalise();
+    let dir = unsafe { CStr::from_ptr(dir) }.to_bytes();
+    let spelled = place.spelling.set(dir) && place.spelling.normalise();
     place.spelling.without_slash();
     if !spelled || place.spelling.bytes() == place.canonical.bytes() {
         place.spelling.set(b"");
@@ -109,9 +116,10 @@ fn set_names(place: &mut Place) -> bool {
         && place.shadow.push(names::SHADOW.as_bytes())
 }
 
-fn read_variable<const N: usize>(name: &core::ffi::CStr, default: &str, into: &mut Text<N>) {
+fn read_variable<const N: usize>(name: &CStr, default: &str, into: &mut Text<N>) {
     // SAFETY: a string of the environment.
-    let found = variable(name).is_some_and(|value| unsafe { into.read(value) });
+    let value = variable(name).map(|value| unsafe { CStr::from_ptr(value) });
+    let found = value.is_some_and(|value| into.set(value.to_bytes()));
     if !found {
         into.set(default.as_bytes());
     }
@@ -195,29 +203,39 @@ fn nap(nanoseconds: i64) {
 fn connect(line: &mut Line) -> Result<(), i32> {
     let place = place::fixed().ok_or(libc::EIO)?;
     let live = live().ok_or(libc::EIO)?;
-    let over = Session::get().is_some_and(Session::is_dead);
-    // With a libc whose streams are not served, some calls would be missed:
-    // better that none is taken for done.
-    if over || !verified() {
+    if Session::get().is_some_and(Session::is_dead) {
         return Err(libc::EIO);
     }
     drop_inherited(live);
     let socket = dial(place)?;
-    match greet(line, socket, place) {
-        Ok((process, generation)) => {
-            live.process.store(process, Relaxed);
-            live.generation.store(generation, Relaxed);
-            live.socket.store(socket.wrapping_add(1), Relaxed);
-            SOCKET.store(socket.wrapping_add(1), Relaxed);
-            let count = ATTACHMENTS.fetch_add(1, Relaxed).wrapping_add(1);
-            live.epoch.store(count.max(1), Release);
-            Ok(())
-        }
-        Err(_) => {
-            control::close(socket);
-            Err(libc::EIO)
-        }
-    }
+    send_hello(line, socket)?;
+    finish(line, socket)
+}
+
+/// Notes the welcome that comes over `socket`, which is closed otherwise.
+///
+/// # Errors
+/// `EIO`.
+fn finish(line: &mut Line, socket: c_int) -> Result<(), i32> {
+    let live = live().ok_or(libc::EIO)?;
+    // With a libc whose streams are not served, some calls would be missed:
+    // better that none is taken for done.
+    let welcome = if verified() {
+        receive_welcome(line, socket)
+    } else {
+        Err(libc::EIO)
+    };
+    let Ok((process, generation)) = welcome else {
+        control::close(socket);
+        return Err(libc::EIO);
+    };
+    live.process.store(process, Relaxed);
+    live.generation.store(generation, Relaxed);
+    live.socket.store(socket.wrapping_add(1), Relaxed);
+    SOCKET.store(socket.wrapping_add(1), Relaxed);
+    let count = ATTACHMENTS.fetch_add(1, Relaxed).wrapping_add(1);
+    live.epoch.store(count.max(1), Release);
+    Ok(())
 }
 
 /// Closes the parent's socket in a child of fork.
@@ -283,15 +301,23 @@ fn lifted(fd: c_int) -> c_int {
     }
 }
 
-/// Says hello; the process record and its generation.
-fn greet(line: &mut Line, socket: c_int, place: &Place) -> Result<(u32, u32), i32> {
-    let forked = Session::get().is_some();
+/// Says hello; the socket is closed when that fails.
+fn send_hello(line: &mut Line, socket: c_int) -> Result<(), i32> {
+    let place = place::fixed().ok_or(libc::EIO)?;
     let hello = Request::Hello {
         version: VERSION,
         app: place.app.bytes(),
-        forked,
+        forked: Session::get().is_some(),
     };
-    let (body, received) = line.turn(socket, &hello)?;
+    line.ask(socket, &hello).map_err(|_| {
+        control::close(socket);
+        libc::EIO
+    })
+}
+
+/// The answer to hello: the process record and its generation.
+fn receive_welcome(line: &mut Line, socket: c_int) -> Result<(u32, u32), i32> {
+    let (body, received) = line.answer(socket, libc::MSG_CMSG_CLOEXEC)?;
     let Some(Reply::Welcome {
         process,
         generation,
@@ -301,7 +327,7 @@ fn greet(line: &mut Line, socket: c_int, place: &Place) -> Result<(u32, u32), i3
         received.close();
         return Err(libc::EIO);
     };
-    if !forked {
+    if Session::get().is_none() {
         let mapped = map_session(&received, arena);
         received.close();
         mapped?;
@@ -315,17 +341,21 @@ fn map_session(received: &Received, arena: u64) -> Result<(), i32> {
     let [arena_fd, meta_fd, sync_fd] = received.three().ok_or(libc::EIO)?;
     let arena_bytes = usize::try_from(arena).map_err(|_| libc::EIO)?;
     let write = libc::PROT_READ | libc::PROT_WRITE;
-    let arena = map_aligned(arena_fd, arena_bytes).ok_or(libc::EIO)?;
     let meta = map_shared(0, meta_fd, meta::SIZE, libc::PROT_READ).ok_or(libc::EIO)?;
     let sync = map_shared(0, sync_fd, sync::SIZE, write).ok_or(libc::EIO)?;
-    for (at, length) in [(arena, arena_bytes), (meta, meta::SIZE), (sync, sync::SIZE)] {
-        // SAFETY: our own mappings.
-        unsafe { syscall!(libc::SYS_madvise, at, length, libc::MADV_DONTDUMP) };
-    }
-    // SAFETY: `meta` starts with its magic word and is mapped.
-    if unsafe { meta.cast::<u64>().read() } != MAGIC {
+    // SAFETY: `meta` starts with its header and is mapped.
+    let header = unsafe { &*meta.cast::<MetaHeader>() };
+    if header.magic.load(Relaxed) != MAGIC {
         return Err(libc::EIO);
     }
+    let arena = if header.huge.load(Relaxed) != 0 {
+        map_aligned(arena_fd, arena_bytes)
+    } else {
+        map_shared(0, arena_fd, arena_bytes, write)
+    };
+    let arena = arena.ok_or(libc::EIO)?;
+    // SAFETY: our own mapping, which would fill core dumps.
+    unsafe { syscall!(libc::SYS_madvise, arena, arena_bytes, libc::MADV_DONTDUMP) };
     // SAFETY: mapped in these sizes just now, never to be unmapped.
     unsafe { Session::set(arena, arena_bytes, meta, sync) };
     Ok(())

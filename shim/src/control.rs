@@ -156,13 +156,30 @@ impl Line {
         socket: c_int,
         request: &Request<'_>,
     ) -> Result<(Body, Received), i32> {
-        let length = encode(request, self.frame()).ok_or(libc::ENAMETOOLONG)?;
-        send(socket, self.frame().get(..length).unwrap_or_default())?;
+        self.ask(socket, request)?;
         let kept = match request {
-            Request::Open { flags, .. } => flags & libc::O_CLOEXEC == 0,
+            Request::Open { flags, .. } | Request::Reopen { flags, .. } => {
+                flags & libc::O_CLOEXEC == 0
+            }
             _ => false,
         };
-        let flags = if kept { 0 } else { libc::MSG_CMSG_CLOEXEC };
+        self.answer(socket, if kept { 0 } else { libc::MSG_CMSG_CLOEXEC })
+    }
+
+    /// Sends a request: the first half of [`Line::turn`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn ask(&mut self, socket: c_int, request: &Request<'_>) -> Result<(), i32> {
+        let length = encode(request, self.frame()).ok_or(libc::ENAMETOOLONG)?;
+        send(socket, self.frame().get(..length).unwrap_or_default())
+    }
+
+    /// Receives a reply, with flags for `recvmsg(2)`: the other half.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn answer(&mut self, socket: c_int, flags: c_int) -> Result<(Body, Received), i32> {
         let mut received = Received::none();
         match receive(socket, self.frame(), flags, &mut received) {
             Ok(length) => Ok((Body(length), received)),
@@ -294,7 +311,10 @@ fn note_descriptors(control: &ControlMessage, length: usize, received: &mut Rece
     if !is_rights {
         return;
     }
-    let bytes = (control.head.cmsg_len as usize).saturating_sub(size_of::<libc::cmsghdr>());
+    let bytes = control
+        .head
+        .cmsg_len
+        .saturating_sub(size_of::<libc::cmsghdr>());
     for &fd in control.descriptors.iter().take(bytes / size_of::<c_int>()) {
         match received.list.get_mut(received.count) {
             Some(slot) => {

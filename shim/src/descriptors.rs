@@ -153,8 +153,13 @@ pub(crate) fn mode_of(fd: c_int) -> Option<libc::mode_t> {
     status(fd, c"".as_ptr()).map(|st| st.st_mode)
 }
 
+/// `st_dev` of what is open at `fd`; 0: nothing.
+pub(crate) fn device_of(fd: c_int) -> u64 {
+    status(fd, c"".as_ptr()).map_or(0, |st| st.st_dev)
+}
+
 /// The kernel's `fstatat` with AT_EMPTY_PATH.
-fn status(dirfd: c_int, path: *const c_char) -> Option<libc::stat> {
+pub(crate) fn status(dirfd: c_int, path: *const c_char) -> Option<libc::stat> {
     let mut st = core::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the kernel fills `st` when it returns 0; `path` is a string of ours.
     unsafe {
@@ -223,6 +228,7 @@ pub(crate) fn ofd_name(name: &[u8], session: &[u8]) -> Option<u32> {
 
 /// Looks at every descriptor that the process was started with.
 pub(crate) fn scan() {
+    let Some(place) = place::fixed() else { return };
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     let path = c"/proc/self/fd".as_ptr();
     // SAFETY: a string of ours.
@@ -231,6 +237,9 @@ pub(crate) fn scan() {
         return;
     }
     let directory = directory as c_int;
+    // The session's files lie on one file system, those of `CAPIO_DIR` on
+    // another.
+    let devices = [place.session_device(), place.device];
     let mut entries = Text::<2048>::new();
     loop {
         // SAFETY: the kernel writes as many bytes as it says.
@@ -243,14 +252,14 @@ pub(crate) fn scan() {
         if entries.bytes().is_empty() {
             break;
         }
-        scan_entries(entries.bytes(), directory);
+        scan_entries(entries.bytes(), directory, devices);
     }
     // SAFETY: our own descriptor.
     unsafe { syscall!(libc::SYS_close, directory) };
 }
 
 /// `linux_dirent64`: length of the record at 16, name from 19 on.
-fn scan_entries(entries: &[u8], directory: c_int) {
+fn scan_entries(entries: &[u8], directory: c_int, devices: [u64; 2]) {
     let mut rest = entries;
     while let Some(&[low, high]) = rest.get(16..18) {
         let length = usize::from(u16::from_le_bytes([low, high]));
@@ -259,7 +268,7 @@ fn scan_entries(entries: &[u8], directory: c_int) {
         };
         if let Some((fd, _)) = entry.get(19..).and_then(text::number) {
             let fd = fd.cast_signed();
-            if fd != directory && may_be_ours(fd) {
+            if fd != directory && may_be_ours(fd, devices) {
                 set(fd, ask(fd));
             }
         }
@@ -267,11 +276,12 @@ fn scan_entries(entries: &[u8], directory: c_int) {
     }
 }
 
-/// Whether it is worth asking for the name of `fd`.
-fn may_be_ours(fd: c_int) -> bool {
+/// Whether it is worth asking for the name of `fd`: a file or directory on one
+/// of `devices`.
+fn may_be_ours(fd: c_int, devices: [u64; 2]) -> bool {
     status(fd, c"".as_ptr()).is_some_and(|st| {
         let format = st.st_mode & libc::S_IFMT;
-        format == libc::S_IFREG || format == libc::S_IFDIR
+        devices.contains(&st.st_dev) && (format == libc::S_IFREG || format == libc::S_IFDIR)
     })
 }
 

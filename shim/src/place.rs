@@ -27,6 +27,8 @@ pub(crate) struct Place {
     pub(crate) shadow: Text<{ place::MAX_SESSION_PATH }>,
     /// Step: `CAPIO_APP_NAME`.
     pub(crate) app: Text<1024>,
+    /// `st_dev` of `CAPIO_DIR` in the lower layer.
+    pub(crate) device: u64,
 }
 
 struct Fixed(UnsafeCell<Place>);
@@ -41,6 +43,7 @@ static PLACE: Fixed = Fixed(UnsafeCell::new(Place {
     session: Text::new(),
     shadow: Text::new(),
     app: Text::new(),
+    device: 0,
 }));
 /// Nobody has looked yet.
 const NEW: u32 = 0;
@@ -122,6 +125,13 @@ impl Place {
     #[inline(always)]
     pub(crate) fn inside<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
         below(self.canonical.bytes(), path).or_else(|| below(self.spelling.bytes(), path))
+    }
+
+    /// `st_dev` of the session's directory; 0: it is gone.
+    pub(crate) fn session_device(&self) -> u64 {
+        let mut path = Text::<MAX_PATH>::new();
+        path.set(self.session.bytes());
+        descriptors::status(libc::AT_FDCWD, path.as_ptr()).map_or(0, |st| st.st_dev)
     }
 
     /// Whether the kernel's name `path` lies in `CAPIO_DIR`.

@@ -1,6 +1,7 @@
 /* Starting programs, temporary names and real paths, self-checking.
  *
- *   doors_spawn DIR   works in DIR, which must exist; takes all away again
+ *   doors_spawn DIR [PROGRAMS]   works in DIR, which must exist, and starts
+ *                                programs in PROGRAMS; takes all away again
  *
  * With the shim preloaded it also checks that the shim is carried into every
  * program, when the environment was cleared, too.
@@ -24,16 +25,22 @@
 
 extern char **environ;
 static char self[PATH_MAX];
-static const char *dir;
+static const char *dir, *programs;
+static char app[256] = "-"; /* the step it belongs to */
 static int carried; /* the shim is here and must stay */
 
-static char *in(const char *tail)
+static char *at(const char *base, const char *tail)
 {
     static char out[8][PATH_MAX];
     static int turn;
     char *o = out[turn = (turn + 1) % 8];
-    snprintf(o, PATH_MAX, "%s%s%s", dir, *tail ? "/" : "", tail);
+    snprintf(o, PATH_MAX, "%s%s%s", base, *tail ? "/" : "", tail);
     return o;
+}
+
+static char *in(const char *tail)
+{
+    return at(dir, tail);
 }
 
 static char *slurp(int fd)
@@ -86,7 +93,7 @@ static int report(int argc, char **argv)
 static const char *expected(const char *args, const char *mine)
 {
     static char out[4096];
-    snprintf(out, sizeof out, "%s MINE=%s shim=%d dir=%d app=%s\n", args, mine, carried, carried, carried ? "step" : "-");
+    snprintf(out, sizeof out, "%s MINE=%s shim=%d dir=%d app=%s\n", args, mine, carried, carried, carried ? app : "-");
     return out;
 }
 
@@ -138,7 +145,7 @@ static void execs(void)
     }
     char *av[] = { "x", NULL };
     CHECK(execve(in("none"), av, environ) == -1 && errno == ENOENT);
-    CHECK(execve(in("plain"), av, environ) == -1 && errno == EACCES);
+    CHECK(execve(at(programs, "plain"), av, environ) == -1 && errno == EACCES);
     CHECK(execvp("", av) == -1 && errno == ENOENT);
     CHECK(execvp("no-such-program-anywhere", av) == -1 && errno == ENOENT);
     CHECK(fexecve(-1, av, environ) == -1 && errno == EINVAL);
@@ -149,7 +156,7 @@ static void paths(void)
 {
     char path[3 * PATH_MAX], *av[] = { "prog", "arg", NULL }, *old = strdup(getenv("PATH"));
     int p[2], st;
-    snprintf(path, sizeof path, "%s:/nowhere:%s:%s", in("bin0"), in("bin1"), in("bin2"));
+    snprintf(path, sizeof path, "%s:/nowhere:%s:%s", at(programs, "bin0"), at(programs, "bin1"), at(programs, "bin2"));
     setenv("PATH", path, 1);
     CHECK(pipe2(p, O_CLOEXEC) == 0);
     pid_t pid = fork();
@@ -168,7 +175,7 @@ static void paths(void)
     CHECK(posix_spawnp(&pid, "good", NULL, NULL, av, environ) == 0);
     CHECK(waitpid(pid, &st, 0) == pid && st == 7 << 8);
     setenv("PATH", old, 1);
-    CHECK(chdir(in("bin2")) == 0);
+    CHECK(chdir(at(programs, "bin2")) == 0);
     CHECK(posix_spawn(&pid, "./good", NULL, NULL, av, environ) == 0);
     CHECK(waitpid(pid, &st, 0) == pid && st == 7 << 8);
     if ((pid = vfork()) == 0) {
@@ -183,7 +190,7 @@ static void paths(void)
 static void spawns(void)
 {
     posix_spawn_file_actions_t fa;
-    char *av[] = { "sh", "-c", "cat; echo err >&2; cat here; cat <&7; echo fds: $(ls /proc/self/fd | wc -l)", NULL };
+    char *av[] = { "sh", "-c", "cat; echo err >&2; cat here; cat <&7; echo fds: $(ls /proc/self/fd | awk '$1 < 100' | wc -l)", NULL };
     pid_t pid;
     int st, before = open_fds();
     put(in("in"), "input\n", 0644);
@@ -223,7 +230,7 @@ static void spawns(void)
     /* a program in the directory that the actions change to */
     char *good[] = { "good", NULL };
     posix_spawn_file_actions_init(&fa);
-    posix_spawn_file_actions_addchdir_np(&fa, in("bin2"));
+    posix_spawn_file_actions_addchdir_np(&fa, at(programs, "bin2"));
     CHECK(posix_spawn(&pid, "./good", &fa, NULL, good, environ) == 0);
     CHECK(waitpid(pid, &st, 0) == pid && st == 7 << 8);
     posix_spawn_file_actions_destroy(&fa);
@@ -343,22 +350,23 @@ static void reals(void)
 int main(int argc, char **argv)
 {
     if (argc >= 2 && !strcmp(argv[1], "report")) return report(argc - 2, argv + 2);
-    CHECK(argc == 2);
+    CHECK(argc == 2 || argc == 3);
     dir = argv[1];
+    programs = argv[argc - 1];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     CHECK(n > 0);
     const char *pre = getenv("LD_PRELOAD");
     carried = pre && strstr(pre, "libcapio_posix") && getenv("CAPIO_DIR");
-    setenv("CAPIO_APP_NAME", "step", carried);
+    if (carried && getenv("CAPIO_APP_NAME")) snprintf(app, sizeof app, "%s", getenv("CAPIO_APP_NAME"));
     if (!carried) unsetenv("CAPIO_APP_NAME"), unsetenv("CAPIO_DIR"), unsetenv("LD_PRELOAD");
 
     static const char *dirs[] = { "sub", "bin1", "bin2" };
-    for (size_t i = 0; i < 3; i++) CHECK(mkdir(in(dirs[i]), 0755) == 0);
-    put(in("plain"), "no program", 0644);
-    put(in("bin1/prog"), "no program", 0644);
-    put(in("bin1/only-plain"), "no program", 0644);
-    put(in("bin2/prog"), "echo script $1\n", 0755);
-    put(in("bin2/good"), "#!/bin/sh\nexit 7\n", 0755);
+    for (size_t i = 0; i < 3; i++) CHECK(mkdir(at(i ? programs : dir, dirs[i]), 0755) == 0);
+    put(at(programs, "plain"), "no program", 0644);
+    put(at(programs, "bin1/prog"), "no program", 0644);
+    put(at(programs, "bin1/only-plain"), "no program", 0644);
+    put(at(programs, "bin2/prog"), "echo script $1\n", 0755);
+    put(at(programs, "bin2/good"), "#!/bin/sh\nexit 7\n", 0755);
 
     temps();
     spawns();
@@ -372,7 +380,7 @@ int main(int argc, char **argv)
     shells("/tmp/doors_spawn-out");
 
     static const char *files[] = { "in", "sub/here", "plain", "bin1/prog", "bin1/only-plain", "bin2/prog", "bin2/good" };
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) CHECK(unlink(in(files[i])) == 0);
-    for (size_t i = 0; i < 3; i++) CHECK(rmdir(in(dirs[i])) == 0);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) CHECK(unlink(at(i < 2 ? dir : programs, files[i])) == 0);
+    for (size_t i = 0; i < 3; i++) CHECK(rmdir(at(i ? programs : dir, dirs[i])) == 0);
     return 0;
 }

@@ -24,6 +24,7 @@ mod process;
 mod programs;
 mod run;
 mod scratch;
+mod serve;
 mod tree;
 mod workflow;
 
@@ -31,7 +32,8 @@ pub use binaries::{beside_capio, capio};
 pub use oracle::oracle;
 pub use process::{Finished, Running};
 pub use programs::program;
-pub use run::{CapioRun, plain_only};
+pub use run::{CapioRun, limit, plain_only};
 pub use scratch::Scratch;
+pub use serve::Served;
 pub use tree::Tree;
 pub use workflow::{Step, Workflow};

@@ -231,19 +231,29 @@ impl Running {
         self.descendants().into_iter().map(describe).collect()
     }
 
+    /// Ends everybody. The guardian of a session comes last: it takes away what
+    /// a killed coordinator has left, and then ends by itself.
     fn kill_all(&self) {
         // Again and again: somebody may have forked between look and kill.
-        for _ in 0..20 {
+        for round in 0..200 {
             let pids = self.descendants();
             if pids.is_empty() {
                 return;
             }
-            for pid in pids {
+            for pid in pids
+                .into_iter()
+                .filter(|pid| round > 100 || !is_guardian(*pid))
+            {
                 let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
             sleep(POLL);
         }
     }
+}
+
+fn is_guardian(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm"))
+        .is_ok_and(|name| name.trim() == "capio-guardian")
 }
 
 impl Drop for Running {

@@ -19,7 +19,7 @@ pub fn plain_only() -> bool {
 }
 
 /// How long one run may take.
-pub(crate) fn limit() -> Duration {
+pub fn limit() -> Duration {
     let seconds = env::var("CAPIO_TESTS_TIMEOUT")
         .ok()
         .and_then(|text| text.parse().ok());
@@ -34,10 +34,10 @@ fn audits() -> bool {
 /// A run of a workflow under capio that has started.
 #[derive(Debug)]
 pub struct CapioRun {
+    /// The `capio run` command; ends before its directories do.
+    pub running: Running,
     /// The directories of the run.
     pub scratch: Scratch,
-    /// The `capio run` command.
-    pub running: Running,
     /// The directory of the session, while it lives.
     pub session: PathBuf,
     auditor: Option<Auditor>,
@@ -50,22 +50,36 @@ impl CapioRun {
     /// When it hangs, leaves its session behind, or (where the run succeeded and
     /// was audited) when a system call went past the library.
     pub fn finish(self) -> (Scratch, Finished) {
+        let (scratch, finished, misses) = self.end();
+        let shown = misses.iter().take(20).map(String::as_str);
+        let shown = shown.collect::<Vec<_>>().join("\n");
+        let many = misses.len();
+        finished.expect(
+            misses.is_empty(),
+            &format!("{many} calls went past the library:\n{shown}\n"),
+        );
+        (scratch, finished)
+    }
+
+    /// Waits for the end and tells what the auditor saw.
+    ///
+    /// # Panics
+    /// When it fails, hangs or leaves its session behind.
+    pub fn misses(self) -> Vec<String> {
+        let (_, finished, misses) = self.end();
+        finished.expect_success();
+        misses
+    }
+
+    fn end(self) -> (Scratch, Finished, Vec<String>) {
         let finished = self.running.finish(limit());
         finished.expect(
             !self.session.exists(),
             &format!("{} was left behind", self.session.display()),
         );
-        if let Some(auditor) = self.auditor.filter(|_| finished.status.success()) {
-            let misses = auditor.misses(&self.scratch.audit());
-            let shown = misses.iter().take(20).map(String::as_str);
-            let shown = shown.collect::<Vec<_>>().join("\n");
-            let many = misses.len();
-            finished.expect(
-                misses.is_empty(),
-                &format!("{many} calls went past the library:\n{shown}\n"),
-            );
-        }
-        (self.scratch, finished)
+        let auditor = self.auditor.filter(|_| finished.status.success());
+        let misses = auditor.map(|auditor| auditor.misses(&self.scratch.audit()));
+        (self.scratch, finished, misses.unwrap_or_default())
     }
 }
 
@@ -180,7 +194,13 @@ impl Workflow {
         fs::write(&file, watched.toml()).expect("a scratch file can be written");
         let mut command = Process::new(capio());
         command
-            .args(["run", "--cache", "256M", "-c"])
+            .arg("run")
+            .args(
+                ["--cache", "256M"]
+                    .iter()
+                    .filter(|_| !options.contains(&"--cache")),
+            )
+            .arg("-c")
             .arg(spec)
             .arg("--dir")
             .arg(scratch.data())

@@ -80,7 +80,7 @@ fn output_of_one_step_is_redirected_input_of_the_next_while_it_is_written() {
         .step(
             Step::sh(
                 "use",
-                "{ head -n 1 > /dev/null; sort -rn | head -n 1500; } < f > g; tail -n 2 f >> g",
+                "{ { head -n 1 > /dev/null; sort -rn | head -n 1500; } < f; tail -n 2 f; } > g",
             )
             .reads(&["f"])
             .rule(&["g"], "on_close", "no_update"),

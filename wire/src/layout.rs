@@ -33,6 +33,8 @@ pub struct MetaHeader {
     pub arena_bytes: AtomicU64,
     /// `st_dev` of everything in the session.
     pub device: AtomicU64,
+    /// Not zero: the arena may lie on transparent huge pages.
+    pub huge: AtomicU32,
 }
 
 /// [`FileMeta::flags`]: committed for ever.

@@ -28,7 +28,7 @@ const NICE: i32 = 10;
 
 /// A power of two of pages: `page` is its number in the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub(super) struct Run {
     /// Number of the first page.
     pub page: u32,
     /// Bytes: a power of two from 4 KiB to 2 MiB.
@@ -60,7 +60,7 @@ struct State {
 }
 
 /// The allocator.
-pub struct Arena {
+pub(super) struct Arena {
     shared: Arc<Shared>,
     state: Mutex<State>,
     wanted: Condvar,
@@ -70,7 +70,7 @@ pub struct Arena {
 impl Arena {
     /// An allocator of the whole arena of `shared`.
     #[must_use]
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         let chunks = (shared.arena.bytes() / CHUNK) as u32;
         let state = State {
             chunks,
@@ -91,7 +91,7 @@ impl Arena {
 
     /// Limit, use and highest use so far, in bytes.
     #[must_use]
-    pub fn usage(&self) -> (u64, u64, u64) {
+    pub(super) fn usage(&self) -> (u64, u64, u64) {
         let state = self.state();
         (u64::from(state.chunks) * CHUNK, state.used, state.peak)
     }
@@ -99,7 +99,7 @@ impl Arena {
     /// Takes `bytes` (a power of two, 4 KiB to 2 MiB); `None` when the cache is
     /// full or the machine has no memory left.
     #[must_use]
-    pub fn take(&self, bytes: u64) -> Option<Run> {
+    pub(super) fn take(&self, bytes: u64) -> Option<Run> {
         let mut state = self.state();
         let run = if bytes == CHUNK {
             let chunk = self.take_chunk(&mut state)?;
@@ -158,7 +158,7 @@ impl Arena {
     }
 
     /// Gives a run back. Nobody may be reading or writing it any more.
-    pub fn give(&self, run: Run) {
+    pub(super) fn give(&self, run: Run) {
         let mut state = self.state();
         state.used = state.used.saturating_sub(run.bytes);
         let (mut page, mut order) = (run.page, run.order());
@@ -184,7 +184,7 @@ impl Arena {
     ///
     /// # Errors
     /// When no thread can be made.
-    pub fn start(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
+    pub(super) fn start(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let arena = Arc::clone(self);
         std::thread::Builder::new()
             .name("capio-pages".into())
@@ -197,7 +197,7 @@ impl Arena {
     }
 
     /// Ends the background thread.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.state().stop = true;
         self.wanted.notify_all();
     }

@@ -1,7 +1,5 @@
 //! Calls on names: directories, links, renames, listings.
 
-use std::path::Path;
-
 use wire::limits::MAX_FRAME;
 use wire::message::{ENTRY_HEAD, Entry, Name, Target};
 
@@ -35,7 +33,7 @@ enum Taken {
     Native(Vec<u8>),
 }
 
-fn os_error(error: &std::io::Error) -> i32 {
+pub(super) fn os_error(error: &std::io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 
@@ -235,7 +233,7 @@ impl Engine {
         Ok(())
     }
 
-    fn update_links(&self, inode: Inode) {
+    pub(super) fn update_links(&self, inode: Inode) {
         let Some(node) = self.names.get(inode) else {
             return;
         };
@@ -248,182 +246,6 @@ impl Engine {
         }
     }
 
-    /// `renameat2(2)`.
-    pub(super) fn rename(
-        &mut self,
-        client: Client,
-        from: Name<'_>,
-        to: Name<'_>,
-        flags: u32,
-    ) -> Outcome {
-        let _ = client;
-        match flags {
-            0 | libc::RENAME_NOREPLACE => {}
-            libc::RENAME_EXCHANGE => return self.exchange(from, to),
-            _ => return Err(libc::EINVAL),
-        }
-        let source = self.taken(from)?;
-        let target = self.names.walk(to.base, to.path, false);
-        let (inode, parent, name, path) = match source {
-            Taken::Native(from) => return self.rename_native(&from, target),
-            Taken::Node {
-                inode,
-                parent,
-                name,
-                path,
-            } => (inode, parent, name, path),
-        };
-        let (to_parent, to_name, to_path, replaced) = match target {
-            Walk::Error(error) => return Err(error),
-            Walk::Outside(_) => return Err(libc::EXDEV),
-            Walk::Missing { path, .. } if self.excluded(&path) => return Err(libc::EXDEV),
-            Walk::Missing {
-                parent,
-                name,
-                path,
-                slash,
-            } => {
-                if slash && self.names.directory(inode).is_none() {
-                    return Err(libc::ENOTDIR);
-                }
-                (parent.ok_or(libc::ENOENT)?, name, path, None)
-            }
-            Walk::Found {
-                inode,
-                parent,
-                name,
-            } => {
-                let path = self.names.path_in(parent, &name);
-                (parent, name, path, Some(inode))
-            }
-        };
-        if name.is_empty() || to_name.is_empty() {
-            return Err(libc::EBUSY);
-        }
-        self.may_write(parent)?;
-        self.may_write(to_parent)?;
-        if let Some(old) = replaced {
-            if flags & libc::RENAME_NOREPLACE != 0 {
-                return Err(libc::EEXIST);
-            }
-            if old == inode {
-                return Ok(Answer::Ok);
-            }
-            self.replaceable(inode, old)?;
-        }
-        if self.names.directory(inode).is_some() && self.names.lies_below(to_parent, inode) {
-            return Err(libc::EINVAL);
-        }
-        if let Some(old) = replaced {
-            if self.names.directory(old).is_some() {
-                self.names
-                    .remove_shadow(old)
-                    .map_err(|error| os_error(&error))?;
-            }
-            self.names.unbind(to_parent, &to_name);
-        }
-        self.names
-            .rename((parent, &name), (to_parent, &to_name))
-            .map_err(|error| os_error(&error))?;
-        self.names.touch(parent);
-        self.names.touch(to_parent);
-        self.settle_lower();
-        self.flow.renamed(&path, &to_path);
-        self.after_rename(inode, &to_path, to_parent, replaced);
-        Ok(Answer::Ok)
-    }
-
-    /// `renameat2(2)` with `RENAME_EXCHANGE`.
-    fn exchange(&mut self, from: Name<'_>, to: Name<'_>) -> Outcome {
-        let (one, other) = (self.taken(from)?, self.taken(to)?);
-        let (
-            Taken::Node {
-                inode: a,
-                parent: a_parent,
-                name: a_name,
-                path: a_path,
-            },
-            Taken::Node {
-                inode: b,
-                parent: b_parent,
-                name: b_name,
-                path: b_path,
-            },
-        ) = (one, other)
-        else {
-            return Err(libc::EXDEV);
-        };
-        if a_name.is_empty() || b_name.is_empty() {
-            return Err(libc::EBUSY);
-        }
-        self.may_write(a_parent)?;
-        self.may_write(b_parent)?;
-        if a == b {
-            return Ok(Answer::Ok);
-        }
-        if self.names.lies_below(a_parent, b) || self.names.lies_below(b_parent, a) {
-            return Err(libc::EINVAL);
-        }
-        self.names
-            .exchange((a_parent, &a_name), (b_parent, &b_name))
-            .map_err(|error| os_error(&error))?;
-        self.names.touch(a_parent);
-        self.names.touch(b_parent);
-        self.settle_lower();
-        self.flow.exchanged(&a_path, &b_path);
-        self.after_rename(a, &b_path, b_parent, None);
-        self.after_rename(b, &a_path, a_parent, None);
-        Ok(Answer::Ok)
-    }
-
-    /// What loading a tree has found must be known before its paths change.
-    fn settle_lower(&mut self) {
-        self.settle();
-    }
-
-    fn after_rename(&mut self, inode: Inode, path: &[u8], parent: Inode, replaced: Option<Inode>) {
-        if let Some(file) = self.names.file_mut(inode) {
-            file.modified = true;
-            if let Some(record) = file.record {
-                self.mark_stream(record, path);
-            }
-        }
-        if let Some(old) = replaced {
-            self.update_links(old);
-            self.drop_unused(old);
-        }
-        self.entry_added(parent);
-    }
-
-    /// Whether `new` may take the name of `old`.
-    fn replaceable(&mut self, new: Inode, old: Inode) -> Result<(), i32> {
-        self.names.load_if_directory(old);
-        match (self.names.directory(new), self.names.directory(old)) {
-            (Some(_), None) => Err(libc::ENOTDIR),
-            (None, Some(_)) => Err(libc::EISDIR),
-            (Some(_), Some(old)) if !old.is_empty() => Err(libc::ENOTEMPTY),
-            _ => Ok(()),
-        }
-    }
-
-    /// Both names lie on the real file system, or it is another device.
-    fn rename_native(&mut self, from: &[u8], to: Walk) -> Outcome {
-        use std::os::unix::ffi::OsStrExt;
-        let to = match to {
-            Walk::Outside(path) => path,
-            Walk::Missing { path, .. } if self.excluded(&path) => path,
-            Walk::Found { inode, .. } if self.excluded(&self.names.path_of(inode)) => {
-                self.names.path_of(inode)
-            }
-            Walk::Error(error) => return Err(error),
-            _ => return Err(libc::EXDEV),
-        };
-        self.native_parent(&to)?;
-        let path = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes));
-        std::fs::rename(path(from), path(&to)).map_err(|error| os_error(&error))?;
-        Ok(Answer::Ok)
-    }
-
     /// `linkat(2)`.
     pub(super) fn link(&mut self, client: Client, target: Target<'_>, to: Name<'_>) -> Outcome {
         let _ = client;
@@ -432,13 +254,13 @@ impl Engine {
             Aim::Missing(_) => return Err(libc::ENOENT),
             Aim::Native(_) => return Err(libc::EXDEV),
         };
-        if self.names.directory(inode).is_some() {
-            return Err(libc::EPERM);
-        }
         let (parent, name, path) = match self.place(to, false)? {
             Place::Native(_) => return Err(libc::EXDEV),
             Place::Free { parent, name, path } => (parent, name, path),
         };
+        if self.names.directory(inode).is_some() {
+            return Err(libc::EPERM);
+        }
         self.names.bind(parent, name, inode);
         self.names.touch(parent);
         if let Some(file) = self.names.file_mut(inode) {
@@ -565,7 +387,7 @@ fn pack(directory: &Directory, cookie: u64) -> (Vec<u8>, bool) {
 }
 
 /// The last component of a path, slashes after it aside.
-fn last_component(path: &[u8]) -> &[u8] {
+pub(super) fn last_component(path: &[u8]) -> &[u8] {
     let end = path
         .iter()
         .rposition(|&byte| byte != b'/')

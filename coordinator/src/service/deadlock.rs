@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::engine::Engine;
+use super::proc_scan;
 use super::processes::Process;
 use super::snapshot::DataWait;
 use crate::flow::{FileId, StepId, WaitFor, WaitId};
@@ -22,7 +23,7 @@ const BORROWED: u64 = 1 << 63;
 
 /// What was seen of the session's processes, and since when nothing changed.
 #[derive(Default)]
-pub struct Quiet {
+pub(super) struct Quiet {
     looked: Option<Instant>,
     since: Option<Instant>,
     /// By process: how far it has got.
@@ -63,6 +64,10 @@ impl Engine {
             PATIENCE
         };
         if now.duration_since(since) >= patience {
+            if self.has_busy_outsider() {
+                self.quiet.since = None;
+                return;
+            }
             let diagnosis = self.diagnose(cycle, &waits);
             self.stats.warn(diagnosis.clone());
             let files: Vec<u32> = waits.iter().map(|wait| wait.record).collect();
@@ -73,10 +78,14 @@ impl Engine {
 
     /// Whether no process of the session can go on, and none is to come.
     fn all_asleep(&mut self) -> bool {
-        let to_come = self.flow.step_ids().any(|step| {
-            let run = self.runs.get(&step);
-            run.is_none_or(|run| !run.started && run.end.is_none())
-        });
+        // The command starts whatever can start, so that what has not started
+        // by now comes after a step that waits.
+        let to_come = !self.config.supervised
+            && self.flow.step_ids().any(|step| {
+                // One without a process will end when its grace is over.
+                let run = self.runs.get(&step);
+                run.is_none_or(|run| run.end.is_none() && (!run.started || run.is_idle()))
+            });
         if to_come {
             return false;
         }
@@ -113,6 +122,16 @@ impl Engine {
             at += 1;
         }
         pids
+    }
+
+    /// Whether a process of the session that has not joined yet, and whose
+    /// parent is gone, can go on.
+    fn has_busy_outsider(&self) -> bool {
+        let (dir, workflow) = (&self.config.dir, &self.config.workflow);
+        let known = self.session_processes();
+        proc_scan::processes_of(dir, workflow, None)
+            .filter(|pid| !known.contains(pid))
+            .any(|pid| matches!(activity(pid), Activity::Busy))
     }
 
     /// Steps that wait for each other through files.

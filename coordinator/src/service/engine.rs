@@ -1,7 +1,7 @@
 //! The coordinator's state and the way of a request through it. Everything
 //! here runs under one lock and never blocks on a client.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::session::SessionConfig;
 
 /// What a request is answered with; the server puts it on the wire.
 #[derive(Debug)]
-pub enum Answer {
+pub(super) enum Answer {
     /// Done.
     Ok,
     /// An error number.
@@ -49,20 +49,23 @@ pub enum Answer {
 }
 
 /// `Ok` is the answer, `Err` an error number.
-pub type Outcome = Result<Answer, i32>;
+pub(super) type Outcome = Result<Answer, i32>;
 
 /// Who asks: an attached process.
 #[derive(Clone, Copy, Debug)]
-pub struct Client {
+pub(super) struct Client {
     /// Its process record.
     pub process: u32,
     /// Its step.
     pub step: StepId,
 }
 
+/// Reason of a wait for a path.
+const TO_EXIST: &str = "to exist";
+
 /// A call that waits for the coordinator.
 #[derive(Debug)]
-pub struct Waiter {
+pub(super) struct Waiter {
     /// Process record.
     pub process: u32,
     /// Thread record in it.
@@ -78,7 +81,7 @@ pub struct Waiter {
 }
 
 /// The whole state of a session.
-pub struct Engine {
+pub(super) struct Engine {
     pub(super) config: SessionConfig,
     pub(super) spec: Arc<Spec>,
     pub(super) session: PathBuf,
@@ -104,7 +107,7 @@ pub struct Engine {
 }
 
 /// What an engine is made of.
-pub struct Parts {
+pub(super) struct Parts {
     /// How the session is to run.
     pub config: SessionConfig,
     /// Its document, or an empty one.
@@ -126,7 +129,7 @@ pub struct Parts {
 impl Engine {
     /// An engine without clients.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
         let records = Records::new(Arc::clone(&parts.shared), Arc::clone(&parts.arena));
         Self {
             ofds: Ofds::new(&parts.session),
@@ -153,7 +156,7 @@ impl Engine {
     }
 
     /// Answers one request of an attached process.
-    pub fn handle(&mut self, client: Client, request: &Request<'_>) -> Answer {
+    pub(super) fn handle(&mut self, client: Client, request: &Request<'_>) -> Answer {
         // What was closed before this was asked is closed.
         self.drain_closes();
         let thread = waiting_thread(request);
@@ -270,7 +273,7 @@ impl Engine {
             Missing::ProducerFailed(_) => Err(libc::EIO),
             Missing::Wait => {
                 let target = WaitFor::Path(path.clone());
-                self.wait(client, thread, target, path, "to exist")
+                self.wait(client, thread, target, path, TO_EXIST)
             }
         }
     }
@@ -320,6 +323,13 @@ impl Engine {
         };
         self.waiting.remove(&(waiter.process, waiter.thread));
         self.account(&waiter);
+        if let Resolution::ProducerFailed(step) = resolution
+            && waiter.reason == TO_EXIST
+        {
+            let (step, path) = (self.flow.step_name(step), self.display_path(&waiter.path));
+            let text = format!("step \"{step}\" failed and never made {path}; readers get EIO");
+            self.stats.warn(text);
+        }
         if !matches!(resolution, Resolution::Ready | Resolution::NotFound) {
             self.verdicts
                 .insert((waiter.process, waiter.thread), resolution);
@@ -345,7 +355,9 @@ impl Engine {
         let ids: Vec<_> = ids.into_iter().map(|(id, _)| *id).collect();
         for id in ids {
             self.flow.cancel(id);
-            self.waiters.remove(&id);
+            if let Some(waiter) = self.waiters.remove(&id) {
+                self.account(&waiter);
+            }
         }
         self.waiting.retain(|(owner, _), _| *owner != process);
         self.verdicts.retain(|(owner, _), _| *owner != process);
@@ -356,15 +368,19 @@ impl Engine {
         for inode in self.names.take_found() {
             self.announce_lower(inode);
         }
+        let mut failed = Vec::new();
         loop {
             let effects = self.flow.take_effects();
             if effects.is_empty() {
-                return;
+                return self.warn_of_failed(&failed);
             }
             for effect in effects {
                 match effect {
                     Effect::Finalized(FileId(inode)) => self.finalized(inode),
-                    Effect::Failed(FileId(inode), step) => self.failed(inode, step),
+                    Effect::Failed(FileId(inode), step) => {
+                        self.failed(inode);
+                        failed.push((inode, step));
+                    }
                     Effect::Released(id, resolution) => self.release(id, resolution),
                     Effect::Warning(warning) => self.warn_of(&warning),
                 }
@@ -406,15 +422,36 @@ impl Engine {
         }
     }
 
-    fn failed(&mut self, inode: Inode, step: StepId) {
+    fn failed(&mut self, inode: Inode) {
         self.entry_added(inode);
         if let Some(record) = self.record_of(inode) {
             self.records.settle(record, true);
         }
-        let (path, name) = (self.display(inode), self.flow.step_name(step).to_owned());
-        self.stats.warn(format!(
-            "{path} is incomplete: step \"{name}\" failed; readers got EIO"
-        ));
+    }
+
+    /// One warning for the files that a step leaves incomplete.
+    fn warn_of_failed(&mut self, failed: &[(Inode, StepId)]) {
+        const NAMED: usize = 3;
+        let is_file = |inode: Inode| self.names.directory(inode).is_none();
+        let mut of_step: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for &(inode, step) in failed.iter().filter(|(inode, _)| is_file(*inode)) {
+            let name = self.flow.step_name(step);
+            of_step.entry(name).or_default().push(self.display(inode));
+        }
+        let sentences: Vec<_> = of_step
+            .into_iter()
+            .map(|(step, files)| {
+                let more = match files.len().saturating_sub(NAMED) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                let files = files[..files.len().min(NAMED)].join(", ");
+                format!(
+                    "step \"{step}\" failed and leaves incomplete: {files}{more}; readers get EIO"
+                )
+            })
+            .collect();
+        sentences.into_iter().for_each(|text| self.stats.warn(text));
     }
 
     /// A path for messages: relative to `CAPIO_DIR`.

@@ -28,7 +28,7 @@ struct Staged {
 impl Engine {
     /// Applies what is kept and reports on every file; the session's content
     /// is over afterwards.
-    pub fn drain(&mut self, success: bool) -> DrainReport {
+    pub(super) fn drain(&mut self, success: bool) -> DrainReport {
         let started = Instant::now();
         self.draining = true;
         self.drain_closes();

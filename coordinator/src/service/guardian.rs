@@ -16,7 +16,7 @@ use super::processes::pidfd;
 use super::shm::Shared;
 
 /// The running guardian; dropping it ends it.
-pub struct Guardian {
+pub(super) struct Guardian {
     pid: Pid,
 }
 
@@ -25,7 +25,7 @@ impl Guardian {
     ///
     /// # Errors
     /// When no process can be made.
-    pub fn start(shared: &Shared, session: &Path) -> io::Result<Self> {
+    pub(super) fn start(shared: &Shared, session: &Path) -> io::Result<Self> {
         let parent = pidfd(i32::try_from(std::process::id()).unwrap_or(0))?;
         // SAFETY: the child only uses what glibc keeps usable after a fork of
         // a process with threads (memory allocation among it), opens files and

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::engine::{Client, Engine};
+use super::proc_scan;
 use crate::flow::{Ending, StepId};
 use crate::session::StepEnd;
 
 /// Where a step stands.
 #[derive(Debug, Default)]
-pub struct StepRun {
+pub(super) struct StepRun {
     /// A process has joined, or the command has started it.
     pub started: bool,
     /// How it ended.
@@ -21,12 +22,19 @@ pub struct StepRun {
     killed: Option<i32>,
 }
 
+impl StepRun {
+    /// Whether it has no process (without supervision).
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle_since.is_some()
+    }
+}
+
 impl Engine {
     /// Takes in a process that greets as part of step `app`.
     ///
     /// # Errors
     /// `EAGAIN`: too many processes; `ENOMEM`; `ESHUTDOWN`: the session ends.
-    pub fn attach(
+    pub(super) fn attach(
         &mut self,
         pid: i32,
         app: &str,
@@ -52,13 +60,14 @@ impl Engine {
     }
 
     fn retire(&mut self, process: u32) -> Option<StepId> {
+        self.account_data_waits(process);
         self.wipe_unpublished(process);
         self.forget_waits(process);
         self.processes.leave(process).map(|gone| gone.step)
     }
 
     /// A client speaks another version of the protocol.
-    pub fn refused_version(&mut self, pid: i32, version: u32) {
+    pub(super) fn refused_version(&mut self, pid: i32, version: u32) {
         self.stats.warn(format!(
             "process {pid} has a libcapio_posix.so of another version ({version}): \
              use the one that was built with this coordinator"
@@ -66,7 +75,7 @@ impl Engine {
     }
 
     /// Process record `process` has ended; everything it held is free.
-    pub fn process_ended(&mut self, process: u32, generation: u32) {
+    pub(super) fn process_ended(&mut self, process: u32, generation: u32) {
         let Some(known) = self.processes.get(process) else {
             return;
         };
@@ -89,7 +98,7 @@ impl Engine {
 
     /// Work that time brings: steps whose grace is over, pages whose readers
     /// are gone.
-    pub fn tick(&mut self, now: Instant) {
+    pub(super) fn tick(&mut self, now: Instant) {
         self.records.reap_limbo();
         if !self.config.supervised {
             let grace = self.config.step_grace;
@@ -106,6 +115,10 @@ impl Engine {
                 .map(|(step, _)| *step)
                 .collect();
             for step in ended {
+                if self.has_unattached(step) {
+                    self.runs.entry(step).or_default().idle_since = Some(now);
+                    continue;
+                }
                 let killed = self.runs.get(&step).and_then(|run| run.killed);
                 let end = killed.map_or(StepEnd::Success, StepEnd::Signal);
                 self.end_step(step, end);
@@ -115,8 +128,18 @@ impl Engine {
         self.settle();
     }
 
+    /// Whether a process of the step lives that has not joined: a child of
+    /// `fork` joins with its first call.
+    fn has_unattached(&self, step: StepId) -> bool {
+        let name = self.flow.step_name(step);
+        let (dir, workflow) = (&self.config.dir, &self.config.workflow);
+        proc_scan::processes_of(dir, workflow, Some(name))
+            .next()
+            .is_some()
+    }
+
     /// A step is over.
-    pub fn end_step(&mut self, step: StepId, end: StepEnd) {
+    pub(super) fn end_step(&mut self, step: StepId, end: StepEnd) {
         self.drain_closes();
         let good = end.is_success() || self.config.continue_on_error;
         let run = self.runs.entry(step).or_default();
@@ -133,7 +156,7 @@ impl Engine {
     }
 
     /// A step is about to start.
-    pub fn start_step(&mut self, step: StepId) {
+    pub(super) fn start_step(&mut self, step: StepId) {
         let run = self.runs.entry(step).or_default();
         if !std::mem::replace(&mut run.started, true) {
             self.flow.step_started(step);

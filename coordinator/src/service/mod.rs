@@ -15,6 +15,7 @@ mod opens;
 mod proc_scan;
 mod processes;
 mod records;
+mod renames;
 mod server;
 mod shm;
 mod snapshot;

@@ -20,7 +20,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use crate::flow::StepId;
 
 /// A number that names a file or directory for the whole session.
-pub type Inode = u64;
+pub(super) type Inode = u64;
 
 /// First inode number of what is no directory.
 const FIRST_INODE: Inode = 1 << 40;
@@ -31,7 +31,7 @@ const FIRST_COOKIE: u64 = 16;
 
 /// Nanoseconds since the epoch.
 #[must_use]
-pub fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -41,7 +41,7 @@ pub fn now() -> i64 {
 /// Owner, permissions and times. For a file in the cache the file record has
 /// the valid ones.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Attr {
+pub(super) struct Attr {
     /// Permission bits, without the type.
     pub mode: u32,
     /// Owner.
@@ -61,7 +61,7 @@ pub struct Attr {
 impl Attr {
     /// Of something made now.
     #[must_use]
-    pub fn fresh(mode: u32, uid: u32, gid: u32) -> Self {
+    pub(super) fn fresh(mode: u32, uid: u32, gid: u32) -> Self {
         let now = now();
         Self {
             mode: mode & 0o7777,
@@ -76,7 +76,7 @@ impl Attr {
 
     /// Of something on disk.
     #[must_use]
-    pub fn of(meta: &fs::Metadata) -> Self {
+    pub(super) fn of(meta: &fs::Metadata) -> Self {
         let changed = meta.ctime() * 1_000_000_000 + meta.ctime_nsec();
         Self {
             mode: meta.mode() & 0o7777,
@@ -92,7 +92,7 @@ impl Attr {
 
 /// A plain file.
 #[derive(Debug, Default)]
-pub struct FileNode {
+pub(super) struct FileNode {
     /// Its file record when its content is in the cache.
     pub record: Option<u32>,
     /// Where it lies on disk.
@@ -114,7 +114,7 @@ pub struct FileNode {
 
 /// An entry of a directory.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub(super) struct Entry {
     /// Name.
     pub name: Vec<u8>,
     /// What it names.
@@ -125,7 +125,7 @@ pub struct Entry {
 
 /// A directory.
 #[derive(Debug, Default)]
-pub struct Directory {
+pub(super) struct Directory {
     entries: BTreeMap<u64, Entry>,
     by_name: HashMap<Vec<u8>, u64>,
     next_cookie: u64,
@@ -137,7 +137,7 @@ pub struct Directory {
 
 impl Directory {
     /// Entries after `cookie`, in the order of their making.
-    pub fn after(&self, cookie: u64) -> impl Iterator<Item = (u64, &Entry)> {
+    pub(super) fn after(&self, cookie: u64) -> impl Iterator<Item = (u64, &Entry)> {
         self.entries
             .range(cookie.saturating_add(1)..)
             .map(|(cookie, entry)| (*cookie, entry))
@@ -145,13 +145,13 @@ impl Directory {
 
     /// Whether it has no entry.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// Number of its entries that are directories.
     #[must_use]
-    pub fn subdirectories(&self) -> u32 {
+    pub(super) fn subdirectories(&self) -> u32 {
         self.subdirectories
     }
 
@@ -176,7 +176,7 @@ impl Directory {
 
 /// What a node is.
 #[derive(Debug)]
-pub enum Kind {
+pub(super) enum Kind {
     /// A plain file.
     File(FileNode),
     /// A directory.
@@ -194,7 +194,7 @@ pub enum Kind {
 
 /// Something that has an inode number.
 #[derive(Debug)]
-pub struct Node {
+pub(super) struct Node {
     /// Its number.
     pub inode: Inode,
     /// Owner, permissions, times.
@@ -208,13 +208,13 @@ pub struct Node {
 impl Node {
     /// `DT_*`.
     #[must_use]
-    pub fn entry_kind(&self) -> u8 {
+    pub(super) fn entry_kind(&self) -> u8 {
         (self.format() >> 12) as u8
     }
 
     /// `S_IFMT` bits of `st_mode`.
     #[must_use]
-    pub fn format(&self) -> u32 {
+    pub(super) fn format(&self) -> u32 {
         match &self.kind {
             Kind::File(_) => libc::S_IFREG,
             Kind::Directory(_) => libc::S_IFDIR,
@@ -225,7 +225,7 @@ impl Node {
 
     /// Its plain file.
     #[must_use]
-    pub fn file(&self) -> Option<&FileNode> {
+    pub(super) fn file(&self) -> Option<&FileNode> {
         if let Kind::File(file) = &self.kind {
             Some(file)
         } else {
@@ -235,7 +235,7 @@ impl Node {
 
     /// Its directory.
     #[must_use]
-    pub fn directory(&self) -> Option<&Directory> {
+    pub(super) fn directory(&self) -> Option<&Directory> {
         if let Kind::Directory(directory) = &self.kind {
             Some(directory)
         } else {
@@ -246,7 +246,7 @@ impl Node {
 
 /// Where a path leads.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Walk {
+pub(super) enum Walk {
     /// To something that exists.
     Found {
         /// What.
@@ -274,7 +274,7 @@ pub enum Walk {
 }
 
 /// The namespace.
-pub struct Names {
+pub(super) struct Names {
     nodes: HashMap<Inode, Node>,
     next: Inode,
     root: Inode,
@@ -292,7 +292,7 @@ impl Names {
     ///
     /// # Errors
     /// When `dir` cannot be read or the shadow not made.
-    pub fn new(dir: &Path, shadow: &Path) -> io::Result<Self> {
+    pub(super) fn new(dir: &Path, shadow: &Path) -> io::Result<Self> {
         let meta = fs::metadata(dir)?;
         fs::DirBuilder::new().mode(0o700).create(shadow)?;
         let root = fs::metadata(shadow)?.ino();
@@ -320,29 +320,29 @@ impl Names {
 
     /// `CAPIO_DIR`.
     #[must_use]
-    pub fn dir(&self) -> &Path {
+    pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Its inode.
     #[must_use]
-    pub fn root(&self) -> Inode {
+    pub(super) fn root(&self) -> Inode {
         self.root
     }
 
     /// The node of `inode`.
     #[must_use]
-    pub fn get(&self, inode: Inode) -> Option<&Node> {
+    pub(super) fn get(&self, inode: Inode) -> Option<&Node> {
         self.nodes.get(&inode)
     }
 
     /// The node of `inode`, to change.
-    pub fn get_mut(&mut self, inode: Inode) -> Option<&mut Node> {
+    pub(super) fn get_mut(&mut self, inode: Inode) -> Option<&mut Node> {
         self.nodes.get_mut(&inode)
     }
 
     /// The plain file `inode`.
-    pub fn file_mut(&mut self, inode: Inode) -> Option<&mut FileNode> {
+    pub(super) fn file_mut(&mut self, inode: Inode) -> Option<&mut FileNode> {
         match self.nodes.get_mut(&inode)?.kind {
             Kind::File(ref mut file) => Some(file),
             _ => None,
@@ -351,7 +351,7 @@ impl Names {
 
     /// The directory `inode`.
     #[must_use]
-    pub fn directory(&self, inode: Inode) -> Option<&Directory> {
+    pub(super) fn directory(&self, inode: Inode) -> Option<&Directory> {
         self.nodes.get(&inode)?.directory()
     }
 
@@ -363,18 +363,18 @@ impl Names {
     }
 
     /// All nodes.
-    pub fn iter(&self) -> impl Iterator<Item = &Node> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values()
     }
 
     /// Paths on disk whose names are gone.
-    pub fn removed(&self) -> impl Iterator<Item = &Path> {
+    pub(super) fn removed(&self) -> impl Iterator<Item = &Path> {
         self.removed.iter().map(PathBuf::as_path)
     }
 
     /// Files and directories seen in the lower layer for the first time since
     /// the last call.
-    pub fn take_found(&mut self) -> Vec<Inode> {
+    pub(super) fn take_found(&mut self) -> Vec<Inode> {
         std::mem::take(&mut self.found)
     }
 
@@ -395,19 +395,19 @@ impl Names {
 
     /// The absolute path of `inode` by its first name.
     #[must_use]
-    pub fn path_of(&self, inode: Inode) -> Vec<u8> {
+    pub(super) fn path_of(&self, inode: Inode) -> Vec<u8> {
         join(self.dir.as_os_str().as_bytes(), &self.relative_of(inode))
     }
 
     /// The absolute path of `name` in directory `parent`.
     #[must_use]
-    pub fn path_in(&self, parent: Inode, name: &[u8]) -> Vec<u8> {
+    pub(super) fn path_in(&self, parent: Inode, name: &[u8]) -> Vec<u8> {
         join(&self.path_of(parent), name)
     }
 
     /// All absolute paths of `inode`.
     #[must_use]
-    pub fn paths_of(&self, inode: Inode) -> Vec<Vec<u8>> {
+    pub(super) fn paths_of(&self, inode: Inode) -> Vec<Vec<u8>> {
         let names = self
             .nodes
             .get(&inode)
@@ -421,7 +421,7 @@ impl Names {
 
     /// Where the kernel has directory `inode`.
     #[must_use]
-    pub fn shadow_of(&self, inode: Inode) -> PathBuf {
+    pub(super) fn shadow_of(&self, inode: Inode) -> PathBuf {
         let relative = self.relative_of(inode);
         if relative.is_empty() {
             return self.shadow.clone();
@@ -431,7 +431,7 @@ impl Names {
 
     /// Follows `path` from directory `base` (0: the root). `follow`: through a
     /// symbolic link at its end, too.
-    pub fn walk(&mut self, base: Inode, path: &[u8], follow: bool) -> Walk {
+    pub(super) fn walk(&mut self, base: Inode, path: &[u8], follow: bool) -> Walk {
         let mut at = if base == 0 { self.root } else { base };
         let mut rest = path.to_vec();
         let mut links = 0;
@@ -525,13 +525,13 @@ impl Names {
     }
 
     /// What `name` in directory `parent` is.
-    pub fn lookup(&mut self, parent: Inode, name: &[u8]) -> Option<Inode> {
+    pub(super) fn lookup(&mut self, parent: Inode, name: &[u8]) -> Option<Inode> {
         self.load_if_directory(parent);
         self.directory(parent)?.get(name).map(|entry| entry.inode)
     }
 
     /// Reads a directory's lower entries, the first time.
-    pub fn load_if_directory(&mut self, inode: Inode) {
+    pub(super) fn load_if_directory(&mut self, inode: Inode) {
         let Some(directory) = self.directory_mut(inode) else {
             return;
         };
@@ -578,7 +578,7 @@ impl Names {
     ///
     /// # Errors
     /// What the kernel says of the shadow directory.
-    pub fn make(
+    pub(super) fn make(
         &mut self,
         parent: Inode,
         name: Vec<u8>,
@@ -607,7 +607,7 @@ impl Names {
     }
 
     /// Gives `inode` one more name.
-    pub fn bind(&mut self, parent: Inode, name: Vec<u8>, inode: Inode) {
+    pub(super) fn bind(&mut self, parent: Inode, name: Vec<u8>, inode: Inode) {
         let Some(node) = self.nodes.get_mut(&inode) else {
             return;
         };
@@ -623,7 +623,7 @@ impl Names {
     }
 
     /// Marks a change of directory `inode`'s entries.
-    pub fn touch(&mut self, inode: Inode) {
+    pub(super) fn touch(&mut self, inode: Inode) {
         if let Some(node) = self.nodes.get_mut(&inode) {
             node.attr.modified = now();
             node.attr.changed = node.attr.modified;
@@ -631,7 +631,7 @@ impl Names {
     }
 
     /// Takes a name away; what it named stays until [`Names::drop_node`].
-    pub fn unbind(&mut self, parent: Inode, name: &[u8]) -> Option<Inode> {
+    pub(super) fn unbind(&mut self, parent: Inode, name: &[u8]) -> Option<Inode> {
         let directory = self.directory_mut(parent)?;
         let entry = directory.remove(name)?;
         if let Some(lower) = &directory.lower {
@@ -652,7 +652,7 @@ impl Names {
     ///
     /// # Errors
     /// What the kernel says of the shadow directory.
-    pub fn rename(&mut self, from: (Inode, &[u8]), to: (Inode, &[u8])) -> io::Result<()> {
+    pub(super) fn rename(&mut self, from: (Inode, &[u8]), to: (Inode, &[u8])) -> io::Result<()> {
         let inode = self.lookup(from.0, from.1).ok_or(io::ErrorKind::NotFound)?;
         if self.directory(inode).is_some() {
             self.load_tree(inode);
@@ -668,7 +668,11 @@ impl Names {
     ///
     /// # Errors
     /// What the kernel says of the shadows.
-    pub fn exchange(&mut self, one: (Inode, &[u8]), other: (Inode, &[u8])) -> io::Result<()> {
+    pub(super) fn exchange(
+        &mut self,
+        one: (Inode, &[u8]),
+        other: (Inode, &[u8]),
+    ) -> io::Result<()> {
         let a = self.lookup(one.0, one.1).ok_or(io::ErrorKind::NotFound)?;
         let b = self
             .lookup(other.0, other.1)
@@ -715,7 +719,7 @@ impl Names {
 
     /// Whether directory `inode` is `above` or lies below it.
     #[must_use]
-    pub fn lies_below(&self, inode: Inode, above: Inode) -> bool {
+    pub(super) fn lies_below(&self, inode: Inode, above: Inode) -> bool {
         let mut at = inode;
         loop {
             if at == above {
@@ -732,12 +736,12 @@ impl Names {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn remove_shadow(&self, inode: Inode) -> io::Result<()> {
+    pub(super) fn remove_shadow(&self, inode: Inode) -> io::Result<()> {
         fs::remove_dir(self.shadow_of(inode))
     }
 
     /// Forgets a node without names.
-    pub fn drop_node(&mut self, inode: Inode) -> Option<Node> {
+    pub(super) fn drop_node(&mut self, inode: Inode) -> Option<Node> {
         if self
             .nodes
             .get(&inode)
@@ -750,7 +754,7 @@ impl Names {
 
     /// Number of nodes.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 }
@@ -784,7 +788,7 @@ fn lower_kind(path: &Path, meta: &fs::Metadata) -> Option<Kind> {
 
 /// Modification time (ns) and size: tells whether an original has changed.
 #[must_use]
-pub fn seen(meta: &fs::Metadata) -> (i64, u64) {
+pub(super) fn seen(meta: &fs::Metadata) -> (i64, u64) {
     (
         meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
         meta.size(),
@@ -807,7 +811,7 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 
 /// `a/b`; `a` alone when `b` is empty.
 #[must_use]
-pub fn join(a: &[u8], b: &[u8]) -> Vec<u8> {
+pub(super) fn join(a: &[u8], b: &[u8]) -> Vec<u8> {
     let mut whole = a.to_vec();
     if !b.is_empty() {
         if !whole.ends_with(b"/") && !b.starts_with(b"/") {
@@ -820,7 +824,7 @@ pub fn join(a: &[u8], b: &[u8]) -> Vec<u8> {
 
 /// What follows `dir` in `path` when it lies in it.
 #[must_use]
-pub fn inside<'a>(dir: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+pub(super) fn inside<'a>(dir: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     let rest = path.strip_prefix(dir)?;
     (rest.is_empty() || rest.starts_with(b"/")).then_some(rest)
 }

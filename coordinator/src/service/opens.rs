@@ -43,7 +43,7 @@ const NOT_KEPT: i32 = libc::O_CREAT
 
 /// An open file description.
 #[derive(Debug)]
-pub struct Ofd {
+pub(super) struct Ofd {
     /// Its file.
     pub inode: Inode,
     /// The file's record.
@@ -61,13 +61,13 @@ pub struct Ofd {
 impl Ofd {
     /// Whether it can be written to.
     #[must_use]
-    pub fn writes(&self) -> bool {
+    pub(super) fn writes(&self) -> bool {
         self.flags & libc::O_ACCMODE != libc::O_RDONLY
     }
 }
 
 /// All open file descriptions.
-pub struct Ofds {
+pub(super) struct Ofds {
     open: HashMap<u32, Ofd>,
     free: Vec<u32>,
     next: u32,
@@ -78,7 +78,7 @@ pub struct Ofds {
 impl Ofds {
     /// None; names and reservations lie in the session's directory.
     #[must_use]
-    pub fn new(session: &Path) -> Self {
+    pub(super) fn new(session: &Path) -> Self {
         Self {
             open: HashMap::new(),
             free: Vec::new(),
@@ -90,12 +90,12 @@ impl Ofds {
 
     /// The description `id`.
     #[must_use]
-    pub fn get(&self, id: u32) -> Option<&Ofd> {
+    pub(super) fn get(&self, id: u32) -> Option<&Ofd> {
         self.open.get(&id)
     }
 
     /// All: number and description.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Ofd)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Ofd)> {
         self.open.iter().map(|(id, ofd)| (*id, ofd))
     }
 
@@ -107,7 +107,7 @@ impl Ofds {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn reserve(&self, record: u32) -> io::Result<()> {
+    pub(super) fn reserve(&self, record: u32) -> io::Result<()> {
         let path = self.reservation(record);
         File::options()
             .write(true)
@@ -118,7 +118,7 @@ impl Ofds {
     }
 
     /// Removes it.
-    pub fn unreserve(&self, record: u32) {
+    pub(super) fn unreserve(&self, record: u32) {
         // It may be missing when its making failed.
         let _ = std::fs::remove_file(self.reservation(record));
     }
@@ -151,7 +151,7 @@ fn errno(error: io::Error) -> Errno {
 }
 
 /// Watches for last closes of open file descriptions.
-pub struct Watch {
+pub(super) struct Watch {
     inotify: Inotify,
 }
 
@@ -160,7 +160,7 @@ impl Watch {
     ///
     /// # Errors
     /// What the kernel says (`EMFILE`: too many inotify instances).
-    pub fn new(session: &Path) -> io::Result<Self> {
+    pub(super) fn new(session: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let events = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_CLOSE_NOWRITE;
         inotify.add_watch(&session.join(place::OPEN), events)?;
@@ -171,7 +171,7 @@ impl Watch {
     ///
     /// # Errors
     /// When it cannot be duplicated.
-    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
         self.inotify.as_fd().try_clone_to_owned()
     }
 
@@ -242,7 +242,11 @@ impl Engine {
                 if flags & libc::O_CREAT == 0 {
                     return self.missing(client, thread, path);
                 }
-                let parent = parent.ok_or(libc::ENOENT)?;
+                let Some(parent) = parent else {
+                    // Somebody may still make the directory.
+                    let first = self.first_missing(&path);
+                    return self.missing(client, thread, first);
+                };
                 if slash {
                     return Err(libc::EISDIR);
                 }
@@ -250,6 +254,19 @@ impl Engine {
                 self.open_record(client, inode, path, flags)
             }
         }
+    }
+
+    /// The first part of an absolute path below `CAPIO_DIR` that is not there.
+    fn first_missing(&mut self, path: &[u8]) -> Vec<u8> {
+        let root = self.names.dir().as_os_str().len();
+        let slashes = (root + 1..path.len()).filter(|&at| path[at] == b'/');
+        for end in slashes {
+            let inner = &path[root..end];
+            if matches!(self.names.walk(0, inner, true), Walk::Missing { .. }) {
+                return path[..end].to_vec();
+            }
+        }
+        path.to_vec()
     }
 
     /// The real directory of an excluded path exists wherever the session's does.
@@ -540,7 +557,7 @@ impl Engine {
     }
 
     /// Takes note of all open file descriptions that were closed.
-    pub fn drain_closes(&mut self) {
+    pub(super) fn drain_closes(&mut self) {
         for closed in self.watch.closed() {
             match closed {
                 Some(id) => self.closed(id),

@@ -12,7 +12,7 @@ use crate::flow::StepId;
 
 /// An attached process.
 #[derive(Debug)]
-pub struct Process {
+pub(super) struct Process {
     /// Process id.
     pub pid: i32,
     /// Step.
@@ -27,13 +27,13 @@ impl Process {
     /// The signal that has killed it, or kills it right now; 0: it ends, or
     /// has ended, by itself. `None`: it lives, or nobody knows any more.
     #[must_use]
-    pub fn killed_by(&self) -> Option<i32> {
+    pub(super) fn killed_by(&self) -> Option<i32> {
         exit_signal(&self.ended).or_else(|| killed_by(self.pid))
     }
 }
 
 /// All attached processes, by record.
-pub struct Processes {
+pub(super) struct Processes {
     shared: Arc<Shared>,
     by_record: HashMap<u32, Process>,
     by_pid: HashMap<i32, u32>,
@@ -45,7 +45,7 @@ pub struct Processes {
 ///
 /// # Errors
 /// `ESRCH` when it has ended.
-pub fn pidfd(pid: i32) -> std::io::Result<OwnedFd> {
+pub(super) fn pidfd(pid: i32) -> std::io::Result<OwnedFd> {
     // SAFETY: pidfd_open takes plain integers and returns a new descriptor.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if fd < 0 {
@@ -58,7 +58,7 @@ pub fn pidfd(pid: i32) -> std::io::Result<OwnedFd> {
 impl Processes {
     /// None.
     #[must_use]
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         let (by_record, by_pid) = (HashMap::new(), HashMap::new());
         Self {
             shared,
@@ -73,7 +73,12 @@ impl Processes {
     ///
     /// # Errors
     /// `EAGAIN` when there are too many, `ENOMEM`.
-    pub fn join(&mut self, pid: i32, step: StepId, ended: Arc<OwnedFd>) -> Result<(u32, u32), i32> {
+    pub(super) fn join(
+        &mut self,
+        pid: i32,
+        step: StepId,
+        ended: Arc<OwnedFd>,
+    ) -> Result<(u32, u32), i32> {
         let record = self.free.pop().or_else(|| {
             (self.next < MAX_PROCESSES).then(|| {
                 self.next += 1;
@@ -105,18 +110,18 @@ impl Processes {
 
     /// The record of `pid`.
     #[must_use]
-    pub fn of_pid(&self, pid: i32) -> Option<u32> {
+    pub(super) fn of_pid(&self, pid: i32) -> Option<u32> {
         self.by_pid.get(&pid).copied()
     }
 
     /// The process of `record`.
     #[must_use]
-    pub fn get(&self, record: u32) -> Option<&Process> {
+    pub(super) fn get(&self, record: u32) -> Option<&Process> {
         self.by_record.get(&record)
     }
 
     /// All: record and process.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Process)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Process)> {
         self.by_record
             .iter()
             .map(|(record, process)| (*record, process))
@@ -124,7 +129,7 @@ impl Processes {
 
     /// Number of processes of `step`.
     #[must_use]
-    pub fn count(&self, step: StepId) -> usize {
+    pub(super) fn count(&self, step: StepId) -> usize {
         self.by_record
             .values()
             .filter(|process| process.step == step)
@@ -133,13 +138,13 @@ impl Processes {
 
     /// After the highest record ever used.
     #[must_use]
-    pub fn end(&self) -> u32 {
+    pub(super) fn end(&self) -> u32 {
         self.next
     }
 
     /// Takes the record of a process that has ended: from now on the words that
     /// it holds are free for others, and its hazards are void.
-    pub fn leave(&mut self, record: u32) -> Option<Process> {
+    pub(super) fn leave(&mut self, record: u32) -> Option<Process> {
         let process = self.by_record.remove(&record)?;
         let meta = self.shared.process(record);
         meta.generation
@@ -153,7 +158,7 @@ impl Processes {
 
     /// Ranges that threads of `record` were writing: file record, start, end.
     #[must_use]
-    pub fn writes(&self, record: u32) -> Vec<(u32, u64, u64)> {
+    pub(super) fn writes(&self, record: u32) -> Vec<(u32, u64, u64)> {
         let threads = self.shared.record(record).threads.iter();
         threads
             .filter_map(|slot| {
@@ -183,7 +188,7 @@ fn clear(shared: &Shared, record: u32) {
 /// How a process that is ending ends: the signal that kills it, or 0; `None`
 /// while it does not end or when that cannot be known any more.
 #[must_use]
-pub fn killed_by(pid: i32) -> Option<i32> {
+pub(super) fn killed_by(pid: i32) -> Option<i32> {
     const PF_EXITING: u64 = 4;
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<_> = text.rsplit_once(')')?.1.split_whitespace().collect();
@@ -219,7 +224,7 @@ fn exit_signal(pidfd: &OwnedFd) -> Option<i32> {
 
 /// Whether the descriptor is readable now.
 #[must_use]
-pub fn has_ended(pidfd: &OwnedFd) -> bool {
+pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
     let mut poll = libc::pollfd {
         fd: pidfd.as_raw_fd(),
         events: libc::POLLIN,

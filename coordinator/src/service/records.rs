@@ -29,7 +29,7 @@ struct Limbo {
 }
 
 /// All file records.
-pub struct Records {
+pub(super) struct Records {
     shared: Arc<Shared>,
     arena: Arc<Arena>,
     free: Vec<u32>,
@@ -45,7 +45,7 @@ pub struct Records {
 impl Records {
     /// No record yet.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, arena: Arc<Arena>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, arena: Arc<Arena>) -> Self {
         Self {
             shared,
             arena,
@@ -63,7 +63,7 @@ impl Records {
     ///
     /// # Errors
     /// `ENFILE` when there are too many files, `ENOMEM`.
-    pub fn create(&mut self, inode: u64, attr: &Attr) -> Result<u32, i32> {
+    pub(super) fn create(&mut self, inode: u64, attr: &Attr) -> Result<u32, i32> {
         let record = self.free.pop().or_else(|| {
             (self.next < MAX_FILES).then(|| {
                 self.next += 1;
@@ -95,7 +95,7 @@ impl Records {
     }
 
     /// Sets owner, permissions and times.
-    pub fn set_attr(&self, record: u32, attr: &Attr) {
+    pub(super) fn set_attr(&self, record: u32, attr: &Attr) {
         let file = self.shared.file(record);
         file.mode.store(libc::S_IFREG | attr.mode, Relaxed);
         file.uid.store(attr.uid, Relaxed);
@@ -109,7 +109,7 @@ impl Records {
 
     /// Owner, permissions and times.
     #[must_use]
-    pub fn attr(&self, record: u32) -> Attr {
+    pub(super) fn attr(&self, record: u32) -> Attr {
         let (file, sync) = (self.shared.file(record), self.shared.file_sync(record));
         Attr {
             mode: file.mode.load(Relaxed) & 0o7777,
@@ -124,7 +124,7 @@ impl Records {
 
     /// Size in bytes; never more than a file can have, whatever clients wrote.
     #[must_use]
-    pub fn size(&self, record: u32) -> u64 {
+    pub(super) fn size(&self, record: u32) -> u64 {
         self.shared
             .file_sync(record)
             .size
@@ -134,7 +134,7 @@ impl Records {
 
     /// Bytes published without a gap from the start.
     #[must_use]
-    pub fn frontier(&self, record: u32) -> u64 {
+    pub(super) fn frontier(&self, record: u32) -> u64 {
         self.shared
             .file_sync(record)
             .frontier
@@ -143,17 +143,17 @@ impl Records {
     }
 
     /// Sets bits of the record's flags.
-    pub fn set_flags(&self, record: u32, bits: u32) {
+    pub(super) fn set_flags(&self, record: u32, bits: u32) {
         self.shared.file(record).flags.fetch_or(bits, SeqCst);
     }
 
     /// Whether it may be read as a stream.
-    pub fn set_stream(&self, record: u32) {
+    pub(super) fn set_stream(&self, record: u32) {
         self.set_flags(record, FILE_STREAM);
     }
 
     /// Marks the end of all waiting on the file and wakes its readers.
-    pub fn settle(&self, record: u32, failed: bool) {
+    pub(super) fn settle(&self, record: u32, failed: bool) {
         self.set_flags(record, if failed { FILE_FAILED } else { FILE_FINAL });
         self.shared.wake_file(record);
     }
@@ -234,7 +234,7 @@ impl Records {
     ///
     /// # Errors
     /// `EFBIG`, or `ENOSPC` when not even the first byte can be had.
-    pub fn grant(&mut self, record: u32, offset: u64, length: u64) -> Result<(), i32> {
+    pub(super) fn grant(&mut self, record: u32, offset: u64, length: u64) -> Result<(), i32> {
         let end = offset
             .checked_add(length)
             .ok_or(libc::EFBIG)?
@@ -258,7 +258,7 @@ impl Records {
     ///
     /// # Errors
     /// `ENOSPC`, `EFBIG`.
-    pub fn reserve(&mut self, record: u32, offset: u64, length: u64) -> Result<(), i32> {
+    pub(super) fn reserve(&mut self, record: u32, offset: u64, length: u64) -> Result<(), i32> {
         let end = offset.checked_add(length).ok_or(libc::EFBIG)?;
         let mut at = Piece::at(offset);
         while let Some(piece) = at
@@ -318,7 +318,7 @@ impl Records {
 
     /// Bytes of memory that the file takes.
     #[must_use]
-    pub fn allocated(&self, record: u32) -> u64 {
+    pub(super) fn allocated(&self, record: u32) -> u64 {
         let size = self.size(record);
         let pieces = self.backed(record, 0, size);
         let used = |piece: &Piece| (size - piece.start).min(piece.length).div_ceil(PAGE) * PAGE;
@@ -363,7 +363,13 @@ impl Records {
     fn hazards(&self, record: u32) -> Vec<(u32, usize, u64)> {
         let mut seen = Vec::new();
         for process in 0..self.process_end.min(MAX_PROCESSES) {
-            if self.shared.process(process).generation.load(Relaxed) % 2 == 0 {
+            if self
+                .shared
+                .process(process)
+                .generation
+                .load(Relaxed)
+                .is_multiple_of(2)
+            {
                 continue;
             }
             let threads = self.shared.record(process).threads.iter().enumerate();
@@ -377,7 +383,7 @@ impl Records {
 
     /// Gives back what nobody can be copying from any more; whether something
     /// is left.
-    pub fn reap_limbo(&mut self) -> bool {
+    pub(super) fn reap_limbo(&mut self) -> bool {
         let limbo = std::mem::take(&mut self.limbo);
         for mut entry in limbo {
             entry.seen.retain(|(process, thread, hazard)| {
@@ -399,7 +405,7 @@ impl Records {
 
     /// Sets the size; what is cut off is gone and reads as zeros if the file
     /// grows again.
-    pub fn truncate(&mut self, record: u32, size: u64) {
+    pub(super) fn truncate(&mut self, record: u32, size: u64) {
         let old = self.size(record);
         let sync = self.shared.file_sync(record);
         sync.size.store(size, SeqCst);
@@ -413,13 +419,13 @@ impl Records {
     }
 
     /// Takes pages beyond the end away, when nobody writes any more.
-    pub fn trim(&mut self, record: u32) {
+    pub(super) fn trim(&mut self, record: u32) {
         let size = self.size(record);
         self.drop_pieces(record, size);
     }
 
     /// Writes zeros over what has pages in the range.
-    pub fn wipe(&self, record: u32, start: u64, end: u64) {
+    pub(super) fn wipe(&self, record: u32, start: u64, end: u64) {
         let from = Piece::at(start).map_or(start, |piece| piece.start);
         for (piece, page) in self.backed(record, from, end.min(MAX_FILE_SIZE)) {
             let first = start.max(piece.start);
@@ -432,7 +438,7 @@ impl Records {
     }
 
     /// Makes a hole: frees whole pieces and wipes the rest.
-    pub fn punch(&mut self, record: u32, start: u64, end: u64) {
+    pub(super) fn punch(&mut self, record: u32, start: u64, end: u64) {
         let mut dropped = Vec::new();
         for (piece, page) in self.backed(record, start, end) {
             if piece.start >= start
@@ -451,7 +457,7 @@ impl Records {
     }
 
     /// Forgets the file: no name and no open description is left.
-    pub fn release(&mut self, record: u32) {
+    pub(super) fn release(&mut self, record: u32) {
         self.drop_pieces(record, 0);
         let file = self.shared.file(record);
         if let Some(root) = file.root.swap(0, SeqCst).checked_sub(1) {
@@ -467,7 +473,7 @@ impl Records {
 
     /// Takes note of a range beyond the frontier, and advances that over all
     /// ranges that it reaches.
-    pub fn published(&mut self, record: u32, start: u64, end: u64) {
+    pub(super) fn published(&mut self, record: u32, start: u64, end: u64) {
         let ranges = self.withheld.entry(record).or_default();
         if start < end && end <= MAX_FILE_SIZE && ranges.len() < MAX_WITHHELD {
             let known = ranges.entry(start).or_insert(end);
@@ -508,7 +514,7 @@ impl Records {
     }
 
     /// Copies from the file; holes read as zeros.
-    pub fn read(&self, record: u32, offset: u64, into: &mut [u8]) {
+    pub(super) fn read(&self, record: u32, offset: u64, into: &mut [u8]) {
         let mut at = offset;
         let mut rest = into;
         while !rest.is_empty() {
@@ -537,7 +543,7 @@ impl Records {
     ///
     /// # Errors
     /// `ENOSPC`, `EFBIG`.
-    pub fn write(&mut self, record: u32, offset: u64, from: &[u8]) -> Result<(), i32> {
+    pub(super) fn write(&mut self, record: u32, offset: u64, from: &[u8]) -> Result<(), i32> {
         let mut at = offset;
         let mut rest = from;
         while !rest.is_empty() {
@@ -568,7 +574,7 @@ impl Records {
 
     /// Parts of the file that have pages, up to its size: offset and length.
     #[must_use]
-    pub fn data(&self, record: u32) -> Vec<(u64, u64)> {
+    pub(super) fn data(&self, record: u32) -> Vec<(u64, u64)> {
         let size = self.size(record);
         let pieces = self.backed(record, 0, size);
         let span = |piece: &Piece| (piece.start, piece.length.min(size - piece.start));

@@ -20,10 +20,10 @@ use super::processes::{has_ended, pidfd};
 const TICK: Duration = Duration::from_millis(50);
 
 /// The engine, shared with the threads of the command.
-pub type Shared = Arc<Mutex<Engine>>;
+pub(super) type Shared = Arc<Mutex<Engine>>;
 
 /// Locks the engine.
-pub fn lock(engine: &Shared) -> MutexGuard<'_, Engine> {
+pub(super) fn lock(engine: &Shared) -> MutexGuard<'_, Engine> {
     engine.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -31,7 +31,7 @@ pub fn lock(engine: &Shared) -> MutexGuard<'_, Engine> {
 ///
 /// # Errors
 /// When the descriptors cannot be watched.
-pub async fn serve(
+pub(super) async fn serve(
     engine: Shared,
     listener: std::os::unix::net::UnixListener,
     stop: Arc<Notify>,
@@ -76,6 +76,9 @@ async fn tick(engine: Shared) {
     }
 }
 
+/// Bytes that a connection has room for at first.
+const FIRST_ROOM: usize = 1024;
+
 /// A stream of frames.
 struct Frames {
     stream: UnixStream,
@@ -88,7 +91,7 @@ impl Frames {
     fn new(stream: UnixStream) -> Self {
         Self {
             stream,
-            buffer: vec![0; MAX_FRAME + 4],
+            buffer: vec![0; FIRST_ROOM],
             filled: 0,
             taken: 0,
         }
@@ -119,6 +122,11 @@ impl Frames {
             if let Some(whole) = self.length()?.filter(|whole| *whole <= self.filled) {
                 self.taken = whole;
                 return Ok(self.buffer.get(4..whole));
+            }
+            if self.filled == self.buffer.len() {
+                // Most clients never send a long frame.
+                let longer = (2 * self.filled).min(MAX_FRAME + 4);
+                self.buffer.resize(longer, 0);
             }
             let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
             match self.stream.try_read(room) {

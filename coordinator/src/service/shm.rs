@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crate::session::Pages;
@@ -25,7 +26,7 @@ use wire::limits::{CHUNK, MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, VE
 const BATCH: u64 = 64 * 1024;
 
 /// One shared mapping.
-pub struct Region {
+pub(super) struct Region {
     file: File,
     map: MmapRaw,
 }
@@ -43,13 +44,13 @@ impl Region {
 
     /// Length in bytes.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.map.len() as u64
     }
 
     /// The memfd.
     #[must_use]
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 
@@ -74,11 +75,21 @@ impl Region {
     ///
     /// # Errors
     /// `ENOMEM` when the machine (or the memory cgroup) has none left.
-    pub fn populate(&self, offset: u64, length: u64) -> io::Result<()> {
+    pub(super) fn populate(&self, offset: u64, length: u64) -> io::Result<()> {
         if !self.within(offset, length) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.advise(offset, length, libc::MADV_POPULATE_WRITE)
+    }
+
+    /// Backs the pages of records `from` to `end` (exclusive) of a table that
+    /// starts at `table.0` with records of `table.1` bytes.
+    fn populate_table(&self, table: (usize, usize), from: u32, end: u32) -> io::Result<()> {
+        const PAGE: u64 = wire::limits::PAGE;
+        let at = |index: u32| (table.0 + index as usize * table.1) as u64;
+        let start = at(from) / PAGE * PAGE;
+        let end = at(end).next_multiple_of(PAGE).min(self.bytes());
+        self.populate(start, end.saturating_sub(start))
     }
 
     /// As [`Region::populate`], without mapping it here: a third of the cost
@@ -123,7 +134,7 @@ impl Region {
 
     /// Has the kernel zero and map what is backed, in one call instead of a
     /// fault for each page.
-    pub fn touch(&self, offset: u64, length: u64) {
+    pub(super) fn touch(&self, offset: u64, length: u64) {
         if self.within(offset, length) {
             // If it fails, pages are mapped one by one.
             let _ = self.advise(offset, length, libc::MADV_POPULATE_READ);
@@ -131,7 +142,7 @@ impl Region {
     }
 
     /// Writes zeros. Out of range: nothing.
-    pub fn zero(&self, offset: u64, length: u64) {
+    pub(super) fn zero(&self, offset: u64, length: u64) {
         if self.within(offset, length) {
             if length >= BATCH {
                 self.touch(offset, length);
@@ -149,7 +160,7 @@ impl Region {
 
     /// Copies out of the region. Out of range: `false`, nothing copied.
     #[must_use]
-    pub fn read(&self, offset: u64, into: &mut [u8]) -> bool {
+    pub(super) fn read(&self, offset: u64, into: &mut [u8]) -> bool {
         if !self.within(offset, into.len() as u64) {
             return false;
         }
@@ -163,7 +174,7 @@ impl Region {
 
     /// Copies into the region. Out of range: `false`, nothing copied.
     #[must_use]
-    pub fn write(&self, offset: u64, from: &[u8]) -> bool {
+    pub(super) fn write(&self, offset: u64, from: &[u8]) -> bool {
         if !self.within(offset, from.len() as u64) {
             return false;
         }
@@ -187,13 +198,53 @@ impl Region {
 }
 
 /// All shared memory of a session.
-pub struct Shared {
+pub(super) struct Shared {
     /// What files hold.
     pub arena: Region,
     meta: Region,
     sync: Region,
     meta_read_only: OwnedFd,
     pages: Pages,
+    backed: Backed,
+}
+
+/// Below which index the records of each kind are backed.
+#[derive(Default)]
+struct Backed {
+    files: AtomicU32,
+    ofds: AtomicU32,
+    processes: AtomicU32,
+}
+
+/// The two halves of a table: start and size of a record, in bytes.
+struct Tables {
+    meta: (usize, usize),
+    sync: (usize, usize),
+    count: u32,
+}
+
+const FILE_TABLES: Tables = Tables {
+    meta: (meta::FILES, size_of::<FileMeta>()),
+    sync: (sync::FILES, size_of::<FileSync>()),
+    count: MAX_FILES,
+};
+const OFD_TABLES: Tables = Tables {
+    meta: (meta::OFDS, size_of::<OfdMeta>()),
+    sync: (sync::OFDS, size_of::<OfdSync>()),
+    count: MAX_OFDS,
+};
+const PROCESS_TABLES: Tables = Tables {
+    meta: (meta::PROCESSES, size_of::<ProcessMeta>()),
+    sync: (sync::PROCESSES, size_of::<ProcessRecord>()),
+    count: MAX_PROCESSES,
+};
+
+impl Tables {
+    /// Records that are backed at a time: some 64 KiB of them.
+    fn batch(&self) -> u32 {
+        let largest = self.meta.1.max(self.sync.1);
+        u32::try_from(BATCH as usize / largest).unwrap_or(1).max(1)
+    }
 }
 
 /// Bounds an index that comes from our own tables; clients' indices are
@@ -208,7 +259,7 @@ impl Shared {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn create(cache_bytes: u64, cores: u32, device: u64) -> io::Result<Self> {
+    pub(super) fn create(cache_bytes: u64, cores: u32, device: u64) -> io::Result<Self> {
         let bytes = (cache_bytes / CHUNK).max(1) * CHUNK;
         let (arena, pages) = create_arena(bytes)?;
         let meta = Region::create("capio-meta", meta::SIZE as u64, MFdFlags::empty())?;
@@ -220,10 +271,13 @@ impl Shared {
             sync,
             meta_read_only,
             pages,
+            backed: Backed::default(),
         };
         let header = shared.header();
         header.arena_bytes.store(bytes, Relaxed);
         header.cores.store(cores, Relaxed);
+        let huge = u32::from(pages == Pages::TransparentHuge);
+        header.huge.store(huge, Relaxed);
         header.device.store(device, Relaxed);
         header.version.store(VERSION, Relaxed);
         header.magic.store(MAGIC, SeqCst);
@@ -232,7 +286,7 @@ impl Shared {
 
     /// What backs the arena.
     #[must_use]
-    pub fn pages(&self) -> Pages {
+    pub(super) fn pages(&self) -> Pages {
         self.pages
     }
 
@@ -240,7 +294,7 @@ impl Shared {
     ///
     /// # Errors
     /// As there.
-    pub fn back_arena(&self, offset: u64, length: u64) -> io::Result<()> {
+    pub(super) fn back_arena(&self, offset: u64, length: u64) -> io::Result<()> {
         match self.pages {
             Pages::Plain => self.arena.allocate(offset, length),
             _ => self.arena.populate(offset, length),
@@ -249,7 +303,7 @@ impl Shared {
 
     /// The descriptors that a client gets: arena, meta (read only), sync.
     #[must_use]
-    pub fn descriptors(&self) -> [BorrowedFd<'_>; 3] {
+    pub(super) fn descriptors(&self) -> [BorrowedFd<'_>; 3] {
         [
             self.arena.descriptor(),
             self.meta_read_only.as_fd(),
@@ -259,113 +313,113 @@ impl Shared {
 
     /// Descriptor of `sync`, for the guardian.
     #[must_use]
-    pub fn sync_descriptor(&self) -> BorrowedFd<'_> {
+    pub(super) fn sync_descriptor(&self) -> BorrowedFd<'_> {
         self.sync.descriptor()
     }
 
     /// Start of `meta`.
     #[must_use]
-    pub fn header(&self) -> &MetaHeader {
+    pub(super) fn header(&self) -> &MetaHeader {
         // SAFETY: `meta` starts with the header, atomics only.
         unsafe { self.meta.at(0, 0) }
     }
 
     /// Start of `sync`.
     #[must_use]
-    pub fn sync_header(&self) -> &SyncHeader {
+    pub(super) fn sync_header(&self) -> &SyncHeader {
         // SAFETY: `sync` starts with the header, atomics only.
         unsafe { self.sync.at(0, 0) }
     }
 
     /// First half of the FCB of file record `index`.
     #[must_use]
-    pub fn file(&self, index: u32) -> &FileMeta {
+    pub(super) fn file(&self, index: u32) -> &FileMeta {
         // SAFETY: the index is below the table's length; atomics only.
         unsafe { self.meta.at(meta::FILES, clamp(index, MAX_FILES)) }
     }
 
     /// Second half of the FCB of file record `index`.
     #[must_use]
-    pub fn file_sync(&self, index: u32) -> &FileSync {
+    pub(super) fn file_sync(&self, index: u32) -> &FileSync {
         // SAFETY: the index is below the table's length; atomics only.
         unsafe { self.sync.at(sync::FILES, clamp(index, MAX_FILES)) }
     }
 
     /// What we say of open file description `index`.
     #[must_use]
-    pub fn ofd(&self, index: u32) -> &OfdMeta {
+    pub(super) fn ofd(&self, index: u32) -> &OfdMeta {
         // SAFETY: the index is below the table's length; atomics only.
         unsafe { self.meta.at(meta::OFDS, clamp(index, MAX_OFDS)) }
     }
 
     /// What clients write of open file description `index`.
     #[must_use]
-    pub fn ofd_sync(&self, index: u32) -> &OfdSync {
+    pub(super) fn ofd_sync(&self, index: u32) -> &OfdSync {
         // SAFETY: the index is below the table's length; atomics only.
         unsafe { self.sync.at(sync::OFDS, clamp(index, MAX_OFDS)) }
     }
 
     /// What we say of process record `index`.
     #[must_use]
-    pub fn process(&self, index: u32) -> &ProcessMeta {
+    pub(super) fn process(&self, index: u32) -> &ProcessMeta {
         // SAFETY: the index is below the table's length; atomics only.
         unsafe { self.meta.at(meta::PROCESSES, clamp(index, MAX_PROCESSES)) }
     }
 
     /// What process `index` writes of itself.
     #[must_use]
-    pub fn record(&self, index: u32) -> &ProcessRecord {
+    pub(super) fn record(&self, index: u32) -> &ProcessRecord {
         // SAFETY: the index is below the table's length; atomics only.
         unsafe { self.sync.at(sync::PROCESSES, clamp(index, MAX_PROCESSES)) }
     }
 
     /// Index block `index`.
     #[must_use]
-    pub fn block(&self, index: u32) -> &MapBlock {
+    pub(super) fn block(&self, index: u32) -> &MapBlock {
         // SAFETY: the index is below the table's length; atomics only.
         unsafe { self.meta.at(meta::BLOCKS, clamp(index, MAX_MAP_BLOCKS)) }
     }
 
-    /// Backs what `index` of each given table needs, before clients see it.
+    /// Backs the records of file `index`, before clients see them.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn back_file(&self, index: u32) -> io::Result<()> {
-        self.back(&self.meta, meta::FILES, index, size_of::<FileMeta>())?;
-        self.back(&self.sync, sync::FILES, index, size_of::<FileSync>())
+    pub(super) fn back_file(&self, index: u32) -> io::Result<()> {
+        self.back(&FILE_TABLES, &self.backed.files, index)
     }
 
     /// As [`Self::back_file`], for an open file description.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn back_ofd(&self, index: u32) -> io::Result<()> {
-        self.back(&self.meta, meta::OFDS, index, size_of::<OfdMeta>())?;
-        self.back(&self.sync, sync::OFDS, index, size_of::<OfdSync>())
+    pub(super) fn back_ofd(&self, index: u32) -> io::Result<()> {
+        self.back(&OFD_TABLES, &self.backed.ofds, index)
     }
 
     /// As [`Self::back_file`], for a process.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn back_process(&self, index: u32) -> io::Result<()> {
-        self.back(&self.meta, meta::PROCESSES, index, size_of::<ProcessMeta>())?;
-        self.back(
-            &self.sync,
-            sync::PROCESSES,
-            index,
-            size_of::<ProcessRecord>(),
-        )
+    pub(super) fn back_process(&self, index: u32) -> io::Result<()> {
+        self.back(&PROCESS_TABLES, &self.backed.processes, index)
     }
 
-    fn back(&self, region: &Region, start: usize, index: u32, size: usize) -> io::Result<()> {
-        const PAGE: u64 = wire::limits::PAGE;
-        let page = (start + index as usize * size) as u64 / PAGE * PAGE;
-        region.populate(page, PAGE)
+    /// Backs a batch of both halves of a table. Indices are handed out in
+    /// order, so that all below `mark` are backed.
+    fn back(&self, tables: &Tables, mark: &AtomicU32, index: u32) -> io::Result<()> {
+        let from = mark.load(Relaxed);
+        if index < from {
+            return Ok(());
+        }
+        let end = index.saturating_add(tables.batch()).min(tables.count);
+        self.meta.populate_table(tables.meta, from, end)?;
+        self.sync.populate_table(tables.sync, from, end)?;
+        mark.store(end, Relaxed);
+        Ok(())
     }
 
     /// Wakes all readers of file record `index`, whoever they are.
-    pub fn wake_file(&self, index: u32) {
+    pub(super) fn wake_file(&self, index: u32) {
         let file = self.file_sync(index);
         file.waiters.store(0, SeqCst);
         file.wake.fetch_add(1, SeqCst);
@@ -373,7 +427,7 @@ impl Shared {
     }
 
     /// Wakes thread `thread` of process record `process`.
-    pub fn wake_thread(&self, process: u32, thread: u32) {
+    pub(super) fn wake_thread(&self, process: u32, thread: u32) {
         if let Some(record) = self.record(process).threads.get(thread as usize) {
             record.wake.fetch_add(1, SeqCst);
             wake_all(&record.wake);
@@ -416,7 +470,7 @@ fn free_hugepage_bytes() -> u64 {
 }
 
 /// Wakes all who sleep on the shared futex `word`.
-pub fn wake_all(word: &std::sync::atomic::AtomicU32) {
+pub(super) fn wake_all(word: &std::sync::atomic::AtomicU32) {
     // SAFETY: FUTEX_WAKE only uses the address as a key.
     unsafe {
         libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX);

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::engine::Engine;
 use super::names::Kind;
+use super::opens::Ofd;
 use super::stats::Bytes;
 use crate::flow::{FileId, StepId};
 use crate::session::{
     CacheSnapshot, FileCounts, Snapshot, StepSnapshot, StepState, WaitNow, WaitTotal,
 };
+use wire::layout::WAIT_NEVER;
 
 /// A thread that waits for bytes or finality of a file, by its own record.
 pub(super) struct DataWait {
@@ -48,9 +50,26 @@ impl Engine {
         waits
     }
 
+    /// Adds the waits for bytes that the death of a process ends.
+    pub(super) fn account_data_waits(&mut self, process: u32) {
+        let Some(pid) = self.processes.get(process).map(|process| process.pid) else {
+            return;
+        };
+        let now = monotonic();
+        for wait in self.data_waits().into_iter().filter(|wait| wait.pid == pid) {
+            let is_it = |ofd: &Ofd| ofd.record == wait.record && ofd.step == wait.step;
+            let found = self.ofds.iter().find(|(_, ofd)| is_it(ofd));
+            let Some((id, ofd)) = found else { continue };
+            let reason = super::wait_reason(self.shared.ofd(id).wait.load(Relaxed));
+            // What a client has written is not trusted further than that.
+            let time = Duration::from_nanos(now.saturating_sub(wait.since));
+            self.stats.waited(wait.step, &ofd.path, reason, time, 1);
+        }
+    }
+
     /// Everything at this moment.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> Snapshot {
         let (limit_bytes, used_bytes, peak_bytes) = self.arena.usage();
         let pages = self.shared.pages();
         Snapshot {
@@ -179,7 +198,12 @@ impl Engine {
             .into_iter()
             .filter(|wait| wait.step == step)
         {
-            let ofd = self.ofds.iter().find(|(_, ofd)| ofd.record == wait.record);
+            // One of this step's that waits: its producer has it open, too.
+            let waits_for = |id: u32, ofd: &Ofd| {
+                let waits = self.shared.ofd(id).wait.load(Relaxed) != WAIT_NEVER;
+                waits && ofd.record == wait.record && ofd.step == step
+            };
+            let ofd = self.ofds.iter().find(|(id, ofd)| waits_for(*id, ofd));
             let Some((id, ofd)) = ofd else { continue };
             waits.push(WaitNow {
                 pid: wait.pid,
@@ -193,7 +217,7 @@ impl Engine {
     }
 
     /// Wakes all who wait, so that they see the end of the session.
-    pub fn wake_everybody(&self) {
+    pub(super) fn wake_everybody(&self) {
         for waiter in self.waiters.values() {
             self.shared.wake_thread(waiter.process, waiter.thread);
         }

@@ -229,6 +229,27 @@ impl crate::flow::Rules for SpecRules {
     fn rules_for(&self, path: &[u8]) -> capio_specs::PathRules {
         self.0.rules_for(path)
     }
+
+    fn steps_below(&self, dir: &[u8]) -> crate::flow::Below {
+        let mut below = crate::flow::Below::default();
+        for (index, step) in (0..).map(capio_specs::StepIndex).zip(self.0.steps()) {
+            if step.outputs.iter().any(|name| lies_below(name, dir)) {
+                below.producers.push(index);
+            }
+            if step.inputs.iter().any(|name| lies_below(name, dir)) {
+                below.consumers.push(index);
+            }
+        }
+        below
+    }
+}
+
+/// Whether a name or pattern says for certain, before its first wildcard, that
+/// it is for paths below `dir`.
+fn lies_below(name: &str, dir: &[u8]) -> bool {
+    let certain = name.split(['*', '?', '[']).next().unwrap_or_default();
+    let rest = certain.as_bytes().strip_prefix(dir);
+    rest.is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
 /// Every process and every step needs descriptors here.
@@ -253,6 +274,7 @@ fn device(session: &Path) -> u64 {
 }
 
 impl Session for Running {
+    #[expect(clippy::misnamed_getters, reason = "`dir` is CAPIO_DIR here")]
     fn dir(&self) -> &Path {
         &self.session
     }
@@ -318,5 +340,19 @@ impl Session for Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lies_below;
+
+    #[test]
+    fn only_directories_that_a_name_leads_through_are_waited_for() {
+        assert!(lies_below("/data/out/x", b"/data/out"));
+        assert!(lies_below("/data/out/*.bam", b"/data"));
+        assert!(!lies_below("/data/out*", b"/data/out"));
+        assert!(!lies_below("/data/out/x", b"/data/ou"));
+        assert!(!lies_below("*", b"/data"));
     }
 }

@@ -11,7 +11,7 @@ const MAX_WARNINGS: usize = 1000;
 
 /// Sum of waits.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Waited {
+pub(super) struct Waited {
     /// Time.
     pub time: Duration,
     /// How often.
@@ -20,7 +20,7 @@ pub struct Waited {
 
 /// Bytes of a step's open file descriptions that are closed.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Bytes {
+pub(super) struct Bytes {
     /// Delivered by reads.
     pub read: u64,
     /// Taken by writes.
@@ -29,7 +29,7 @@ pub struct Bytes {
 
 /// Counters of a session.
 #[derive(Debug, Default)]
-pub struct Stats {
+pub(super) struct Stats {
     /// By step.
     pub bytes: HashMap<StepId, Bytes>,
     /// By step, path and reason.
@@ -46,7 +46,7 @@ pub struct Stats {
 
 impl Stats {
     /// Adds a warning, once.
-    pub fn warn(&mut self, text: String) {
+    pub(super) fn warn(&mut self, text: String) {
         if self.warnings.len() < MAX_WARNINGS && !self.warnings.contains(&text) {
             tracing::warn!("{text}");
             self.warnings.push(text);
@@ -54,7 +54,7 @@ impl Stats {
     }
 
     /// Adds waits.
-    pub fn waited(
+    pub(super) fn waited(
         &mut self,
         step: StepId,
         path: &[u8],
@@ -68,7 +68,7 @@ impl Stats {
     }
 
     /// Adds bytes.
-    pub fn moved(&mut self, step: StepId, read: u64, written: u64) {
+    pub(super) fn moved(&mut self, step: StepId, read: u64, written: u64) {
         let sum = self.bytes.entry(step).or_default();
         sum.read = sum.read.saturating_add(read);
         sum.written = sum.written.saturating_add(written);

@@ -3,15 +3,19 @@
 use core::ffi::{c_char, c_int};
 use core::mem::MaybeUninit;
 
-use wire::message::{Request, SetTime};
+use wire::limits::MAX_PATH;
+use wire::message::{Name, Reply, Request, SetTime};
 
 use super::NOT_OURS;
-use super::goal::{Goal, goal, tell};
+use super::goal::{Goal, Said, ask, goal, known_flags, open_at, tell, usable};
 use super::target::{Target, answer, done, target};
-use crate::descriptors::Kind;
 use crate::place::{self, PathArgument};
 use crate::sys::syscall;
+use crate::text::Text;
 use crate::{control, usercopy};
+
+/// Flags that all calls by directory and path take.
+const AT_FLAGS: c_int = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
 
 const fn follows(flags: c_int) -> bool {
     flags & libc::AT_SYMLINK_NOFOLLOW == 0
@@ -33,7 +37,9 @@ pub(crate) unsafe fn faccessat2(
     let Some(target) = goal.target(follows(flags)) else {
         return NOT_OURS;
     };
-    answer(control::thread().and_then(|thread| {
+    let may = |mode: c_int| {
+        known_flags(flags, AT_FLAGS | libc::AT_EACCESS)?;
+        let thread = control::thread()?;
         let request = Request::Access {
             target,
             mode: mode.cast_unsigned(),
@@ -41,9 +47,16 @@ pub(crate) unsafe fn faccessat2(
         };
         // SAFETY: a string of ours.
         tell(&request, |path| unsafe {
+            if flags == 0 {
+                return syscall!(libc::SYS_faccessat, libc::AT_FDCWD, path, mode);
+            }
             syscall!(libc::SYS_faccessat2, libc::AT_FDCWD, path, mode, flags)
         })
-    }))
+    };
+    if mode & !(libc::R_OK | libc::W_OK | libc::X_OK) != 0 {
+        return answer(Err(libc::EINVAL));
+    }
+    answer(may(mode))
 }
 
 /// As `fchmodat2(2)`.
@@ -63,10 +76,38 @@ pub(crate) unsafe fn fchmodat2(
         return NOT_OURS;
     };
     let mode = mode & 0o7777;
-    // SAFETY: a string of ours.
-    answer(tell(&Request::Chmod { target, mode }, |path| unsafe {
-        syscall!(libc::SYS_fchmodat, libc::AT_FDCWD, path, mode)
-    }))
+    let change = || {
+        known_flags(flags, AT_FLAGS)?;
+        match goal {
+            Goal::Name(name) if !follows(flags) => no_link(name)?,
+            _ => {}
+        }
+        // SAFETY: a string of ours.
+        tell(&Request::Chmod { target, mode }, |path| unsafe {
+            if follows(flags) {
+                return syscall!(libc::SYS_fchmodat, libc::AT_FDCWD, path, mode);
+            }
+            syscall!(libc::SYS_fchmodat2, libc::AT_FDCWD, path, mode, flags)
+        })
+    };
+    answer(change())
+}
+
+/// Symbolic links have no mode to change.
+///
+/// # Errors
+/// `EOPNOTSUPP` for one; those of the path.
+fn no_link(name: Name<'_>) -> Result<(), i32> {
+    let mut path = Text::<MAX_PATH>::new();
+    let link = ask(&Request::Readlink { name }, &mut path, |reply| {
+        matches!(reply, Reply::Path(_)).then_some(())
+    });
+    match link {
+        Ok(Said::Value(())) => Err(libc::EOPNOTSUPP),
+        // The kernel looks for itself.
+        Ok(Said::Native { .. }) | Err(libc::EINVAL) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// As `fchmod(2)`.
@@ -74,6 +115,9 @@ pub(crate) unsafe fn fchmodat2(
 /// # Safety
 /// None beyond what the caller of any call promises.
 pub(crate) unsafe fn fchmod(fd: c_int, mode: libc::mode_t) -> isize {
+    if let Err(error) = usable(fd) {
+        return answer(Err(error));
+    }
     // SAFETY: handed on; no path.
     unsafe { fchmodat2(fd, core::ptr::null(), mode, libc::AT_EMPTY_PATH) }
 }
@@ -95,9 +139,11 @@ pub(crate) unsafe fn fchownat(
     let Some(target) = goal.target(follows(flags)) else {
         return NOT_OURS;
     };
-    // SAFETY: a string of ours.
-    answer(tell(&Request::Chown { target, uid, gid }, |path| unsafe {
-        syscall!(libc::SYS_fchownat, libc::AT_FDCWD, path, uid, gid, flags)
+    answer(known_flags(flags, AT_FLAGS).and_then(|()| {
+        // SAFETY: a string of ours.
+        tell(&Request::Chown { target, uid, gid }, |path| unsafe {
+            syscall!(libc::SYS_fchownat, libc::AT_FDCWD, path, uid, gid, flags)
+        })
     }))
 }
 
@@ -106,6 +152,9 @@ pub(crate) unsafe fn fchownat(
 /// # Safety
 /// None beyond what the caller of any call promises.
 pub(crate) unsafe fn fchown(fd: c_int, uid: u32, gid: u32) -> isize {
+    if let Err(error) = usable(fd) {
+        return answer(Err(error));
+    }
     // SAFETY: handed on; no path.
     unsafe { fchownat(fd, core::ptr::null(), uid, gid, libc::AT_EMPTY_PATH) }
 }
@@ -121,24 +170,38 @@ pub(crate) unsafe fn utimensat(
     flags: c_int,
 ) -> isize {
     let mut room = PathArgument::new();
-    // SAFETY: the caller's own promises.
-    let goal = unsafe { goal(&mut room, dirfd, path, flags) };
+    let itself = path.is_null() && dirfd != libc::AT_FDCWD;
+    let goal = if itself {
+        open_at(dirfd)
+    } else {
+        // SAFETY: the caller's own promises.
+        unsafe { goal(&mut room, dirfd, path, flags) }
+    };
     let Some(target) = goal.target(follows(flags)) else {
         return NOT_OURS;
     };
-    // SAFETY: the caller's own promises; a string of ours.
-    answer(
-        unsafe { read_times(times) }.and_then(|[accessed, modified]| {
-            let request = Request::Utimens {
-                target,
-                accessed,
-                modified,
-            };
-            tell(&request, |path| unsafe {
-                syscall!(libc::SYS_utimensat, libc::AT_FDCWD, path, times, flags)
-            })
-        }),
-    )
+    let change = || {
+        // SAFETY: the caller's own promises.
+        let [accessed, modified] = unsafe { read_times(times) }?;
+        if (accessed, modified) == (SetTime::Omit, SetTime::Omit) {
+            // The kernel does not even look whether the file exists.
+            return Ok(0);
+        }
+        known_flags(flags, if itself { 0 } else { AT_FLAGS })?;
+        if itself {
+            usable(dirfd)?;
+        }
+        let request = Request::Utimens {
+            target,
+            accessed,
+            modified,
+        };
+        // SAFETY: the caller's own promises; a string of ours.
+        tell(&request, |path| unsafe {
+            syscall!(libc::SYS_utimensat, libc::AT_FDCWD, path, times, flags)
+        })
+    };
+    answer(change())
 }
 
 /// The two times of `utimensat(2)`; null: now.
@@ -162,12 +225,12 @@ fn set_time(time: libc::timespec) -> Result<SetTime, i32> {
     match time.tv_nsec {
         libc::UTIME_NOW => Ok(SetTime::Now),
         libc::UTIME_OMIT => Ok(SetTime::Omit),
-        0..1_000_000_000 => time
-            .tv_sec
-            .checked_mul(1_000_000_000)
-            .and_then(|ns| ns.checked_add(time.tv_nsec))
-            .map(SetTime::At)
-            .ok_or(libc::EINVAL),
+        // A time that does not fit becomes the nearest that does, as in the kernel.
+        0..1_000_000_000 => Ok(SetTime::At(
+            time.tv_sec
+                .saturating_mul(1_000_000_000)
+                .saturating_add(time.tv_nsec),
+        )),
         _ => Err(libc::EINVAL),
     }
 }
@@ -223,6 +286,9 @@ pub(crate) unsafe fn ftruncate(fd: c_int, length: i64) -> isize {
 fn resize(target: Target, length: i64) -> Result<(), i32> {
     target.alive()?;
     let size = u64::try_from(length).map_err(|_| libc::EINVAL)?;
+    if target.ofd.flags() & libc::O_PATH != 0 {
+        return Err(libc::EBADF);
+    }
     if !target.ofd.is_writable() {
         return Err(libc::EINVAL);
     }
@@ -256,69 +322,26 @@ fn allocate(target: Target, mode: c_int, offset: i64, length: i64) -> Result<(),
     })
 }
 
-/// Extended attributes: files in the cache have none, and take none.
-macro_rules! no_attributes {
-    ($($name:ident($first:ident: $type:ty $(, $arg:ident: $arg_type:ty)*) = $answer:expr;)*) => {$(
-        /// As the system call of this name.
-        ///
-        /// # Safety
-        /// The arguments must be valid for the system call of this name.
-        pub(crate) unsafe fn $name($first: $type $(, $arg: $arg_type)*) -> isize {
-            // SAFETY: the caller's own promises.
-            if unsafe { $first.is_taken_over() } {
-                return answer($answer);
-            }
-            NOT_OURS
-        }
-    )*};
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The first argument of an extended-attribute call.
-trait Subject {
-    /// Whether it leads to a file in the cache or a directory of the session.
-    unsafe fn is_taken_over(self) -> bool;
-}
-
-impl Subject for *const c_char {
-    unsafe fn is_taken_over(self) -> bool {
-        let mut room = PathArgument::new();
-        // SAFETY: the caller's own promises.
-        !self.is_null()
-            && !matches!(
-                unsafe { goal(&mut room, libc::AT_FDCWD, self, 0) },
-                Goal::Elsewhere
-            )
+    fn set(tv_sec: i64, tv_nsec: i64) -> Result<SetTime, i32> {
+        set_time(libc::timespec { tv_sec, tv_nsec })
     }
-}
 
-impl Subject for c_int {
-    unsafe fn is_taken_over(self) -> bool {
-        let kind = crate::descriptors::get(self);
-        !matches!(kind, Kind::None | Kind::Lower(_))
+    #[test]
+    fn times_before_the_epoch_and_beyond_what_fits_can_be_set() {
+        assert_eq!(set(1, 5), Ok(SetTime::At(1_000_000_005)));
+        assert_eq!(set(-1, 5), Ok(SetTime::At(-999_999_995)));
+        assert_eq!(set(i64::MAX, 0), Ok(SetTime::At(i64::MAX)));
+        assert_eq!(set(7, libc::UTIME_NOW), Ok(SetTime::Now));
+        assert_eq!(set(7, libc::UTIME_OMIT), Ok(SetTime::Omit));
     }
-}
 
-use core::ffi::c_void;
-
-no_attributes! {
-    getxattr(path: *const c_char, _name: *const c_char, _value: *mut c_void, _n: usize)
-        = Err(libc::ENODATA);
-    lgetxattr(path: *const c_char, _name: *const c_char, _value: *mut c_void, _n: usize)
-        = Err(libc::ENODATA);
-    fgetxattr(fd: c_int, _name: *const c_char, _value: *mut c_void, _n: usize)
-        = Err(libc::ENODATA);
-    setxattr(
-        path: *const c_char, _name: *const c_char, _value: *const c_void, _n: usize, _flags: c_int
-    ) = Err(libc::ENOTSUP);
-    lsetxattr(
-        path: *const c_char, _name: *const c_char, _value: *const c_void, _n: usize, _flags: c_int
-    ) = Err(libc::ENOTSUP);
-    fsetxattr(fd: c_int, _name: *const c_char, _value: *const c_void, _n: usize, _flags: c_int)
-        = Err(libc::ENOTSUP);
-    listxattr(path: *const c_char, _list: *mut c_char, _n: usize) = Ok(0);
-    llistxattr(path: *const c_char, _list: *mut c_char, _n: usize) = Ok(0);
-    flistxattr(fd: c_int, _list: *mut c_char, _n: usize) = Ok(0);
-    removexattr(path: *const c_char, _name: *const c_char) = Err(libc::ENODATA);
-    lremovexattr(path: *const c_char, _name: *const c_char) = Err(libc::ENODATA);
-    fremovexattr(fd: c_int, _name: *const c_char) = Err(libc::ENODATA);
+    #[test]
+    fn times_that_make_no_sense_are_refused() {
+        assert_eq!(set(0, 1_000_000_000), Err(libc::EINVAL));
+        assert_eq!(set(0, -1), Err(libc::EINVAL));
+    }
 }

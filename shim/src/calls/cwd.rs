@@ -7,7 +7,7 @@ use wire::limits::MAX_PATH;
 use wire::message::{Name, Reply, Request};
 
 use super::NOT_OURS;
-use super::goal::{Goal, Said, ask, goal, hand_bytes, kernel, kernel_name};
+use super::goal::{Goal, Said, ask_once_there, goal, hand_bytes, kernel, kernel_name};
 use super::target::answer;
 use crate::descriptors::{self, Kind};
 use crate::place::{self, PathArgument};
@@ -41,11 +41,8 @@ pub(crate) unsafe fn chdir(path: *const c_char) -> isize {
 /// The kernel's path of a directory or of a file of the lower layer.
 fn enter(name: Name<'_>, directory: bool) -> Result<Text<MAX_PATH>, i32> {
     let mut path = Text::new();
-    match ask(
-        &Request::Enter { name, directory },
-        &mut path,
-        |_| None::<()>,
-    )? {
+    let request = Request::Enter { name, directory };
+    match ask_once_there(&request, name, &mut path, |_| None::<()>)? {
         Said::Native { .. } => Ok(path),
         Said::Value(()) => Err(libc::EIO),
     }
@@ -160,14 +157,11 @@ pub(crate) unsafe fn canonical(path: *const c_char, buf: &mut [u8; 4096]) -> isi
         _ => return NOT_OURS,
     };
     let (mut native, mut found) = (Text::new(), Text::<MAX_PATH>::new());
-    let said = ask(
-        &Request::Canonical { name },
-        &mut native,
-        |reply| match reply {
-            Reply::Path(text) => found.set(text).then_some(()),
-            _ => None,
-        },
-    );
+    let request = Request::Canonical { name };
+    let said = ask_once_there(&request, name, &mut native, |reply| match reply {
+        Reply::Path(text) => found.set(text).then_some(()),
+        _ => None,
+    });
     answer(said.and_then(|said| {
         if matches!(said, Said::Native { .. }) {
             kernel_name(native.as_ptr(), &mut found)?;

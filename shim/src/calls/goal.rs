@@ -5,6 +5,7 @@ use core::ffi::{c_char, c_int};
 use wire::limits::MAX_PATH;
 use wire::message::{Name, Reply, Request, Target};
 
+use super::target::target;
 use crate::control;
 use crate::descriptors::{self, Kind};
 use crate::place::{self, PathArgument, Where};
@@ -22,8 +23,8 @@ pub(crate) enum Goal<'a> {
     Elsewhere,
 }
 
-/// What `path` from `dirfd` leads to, with the `AT_*` of `flags`. A null path
-/// is an empty one.
+/// What `path` from `dirfd` leads to, with the `AT_*` of `flags`. With
+/// `AT_EMPTY_PATH` a null path is an empty one; otherwise the kernel refuses it.
 ///
 /// # Safety
 /// `path` may be any address whose content is the caller's.
@@ -35,7 +36,7 @@ pub(crate) unsafe fn goal(
     flags: c_int,
 ) -> Goal<'_> {
     // SAFETY: the caller's word; `is_empty` copies what may fault.
-    if path.is_null() || (flags & libc::AT_EMPTY_PATH != 0 && unsafe { is_empty(path) }) {
+    if flags & libc::AT_EMPTY_PATH != 0 && (path.is_null() || unsafe { is_empty(path) }) {
         return open_at(dirfd);
     }
     // SAFETY: the caller's word.
@@ -51,7 +52,7 @@ pub(crate) unsafe fn goal(
 }
 
 /// What is open at `fd`, or the working directory.
-fn open_at(fd: c_int) -> Goal<'static> {
+pub(crate) fn open_at(fd: c_int) -> Goal<'static> {
     let kind = if fd == libc::AT_FDCWD {
         place::cwd_inode().map_or(Kind::None, Kind::Directory)
     } else {
@@ -63,7 +64,11 @@ fn open_at(fd: c_int) -> Goal<'static> {
     }
 }
 
-unsafe fn is_empty(path: *const c_char) -> bool {
+/// Whether `path` is the empty string.
+///
+/// # Safety
+/// `path` may be any address whose content is the caller's.
+pub(crate) unsafe fn is_empty(path: *const c_char) -> bool {
     let mut first = 1u8;
     // SAFETY: one byte of ours; the source may fault.
     let left = unsafe { usercopy::copy(&raw mut first, path.cast(), 1) };
@@ -176,6 +181,64 @@ pub(crate) fn tell(
         Said::Value(done) => Ok(done),
         Said::Native { .. } => kernel(native(path.as_ptr())),
     }
+}
+
+/// Asks whether `name` exists; waits for it where a consumer waits.
+///
+/// # Errors
+/// As [`control::ask`].
+pub(crate) fn look_for(name: Name<'_>, path: &mut Text<MAX_PATH>) -> Result<Said<()>, i32> {
+    let target = Target::Path { name, follow: true };
+    let request = Request::Access {
+        target,
+        mode: libc::F_OK.cast_unsigned(),
+        thread: control::thread()?,
+    };
+    ask(&request, path, |reply| {
+        matches!(reply, Reply::Ok).then_some(())
+    })
+}
+
+/// [`ask`] for a request that does not wait by itself: where a consumer waits
+/// for `name` to exist, the question is put again when it does.
+///
+/// # Errors
+/// As [`control::ask`].
+pub(crate) fn ask_once_there<T>(
+    request: &Request<'_>,
+    name: Name<'_>,
+    path: &mut Text<MAX_PATH>,
+    mut take: impl FnMut(Reply<'_>) -> Option<T>,
+) -> Result<Said<T>, i32> {
+    match ask(request, path, &mut take) {
+        Err(libc::ENOENT) => {
+            look_for(name, path)?;
+            ask(request, path, take)
+        }
+        said => said,
+    }
+}
+
+/// Whether `flags` has none but those of `known`.
+///
+/// # Errors
+/// `EINVAL`.
+pub(crate) fn known_flags(flags: c_int, known: c_int) -> Result<(), i32> {
+    (flags & !known == 0).then_some(()).ok_or(libc::EINVAL)
+}
+
+/// Whether `fd`, if it is ours, was opened for more than its path.
+///
+/// # Errors
+/// `EBADF`.
+pub(crate) fn usable(fd: c_int) -> Result<(), i32> {
+    let flags = match descriptors::get(fd) {
+        Kind::None => 0,
+        Kind::Ofd { .. } => target(fd).map_or(0, |target| target.ofd.flags()),
+        // SAFETY: integers.
+        _ => unsafe { syscall!(libc::SYS_fcntl, fd, libc::F_GETFL) as c_int },
+    };
+    (flags & libc::O_PATH == 0).then_some(()).ok_or(libc::EBADF)
 }
 
 /// A kernel's answer as a result.

@@ -14,6 +14,7 @@ mod seek;
 mod stat;
 mod target;
 mod transfer;
+mod xattr;
 
 pub(crate) use attributes::*;
 pub(crate) use cwd::*;
@@ -25,6 +26,7 @@ pub(crate) use open::*;
 pub(crate) use seek::*;
 pub(crate) use stat::*;
 pub(crate) use transfer::*;
+pub(crate) use xattr::*;
 
 /// The call concerns no taken-over file: the door calls the next function.
 pub(crate) const NOT_OURS: isize = isize::MIN;

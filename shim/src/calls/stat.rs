@@ -9,7 +9,7 @@ use wire::limits::{MAX_FILES, MAX_PATH};
 use wire::message::{Attributes, Reply, Request};
 
 use super::NOT_OURS;
-use super::goal::{Goal, Said, ask, goal, hand_over, kernel, lower_inode};
+use super::goal::{Goal, Said, ask, goal, hand_over, kernel, known_flags, look_for, lower_inode};
 use super::target::{Target, answer, target};
 use crate::clock;
 use crate::control;
@@ -26,6 +26,11 @@ const BLOCK: i64 = 4096;
 const SECTOR: u64 = 512;
 /// `f_type` of ext4: programs that know it take it for a local file system.
 const EXT4: i64 = 0xef53;
+/// Flags of `newfstatat(2)` and `statx(2)`.
+const STAT_FLAGS: c_int = libc::AT_SYMLINK_NOFOLLOW
+    | libc::AT_NO_AUTOMOUNT
+    | libc::AT_EMPTY_PATH
+    | libc::AT_STATX_SYNC_TYPE;
 /// `MAXNAMLEN`.
 const NAME_MAX: i64 = 255;
 
@@ -55,7 +60,13 @@ fn source(goal: &Goal<'_>, follow: bool, path: &mut Text<MAX_PATH>) -> Result<So
             let said = ask(&request, path, |reply| match reply {
                 Reply::Attributes(attributes) => Some(attributes),
                 _ => None,
-            })?;
+            });
+            if let (Err(libc::ENOENT), Goal::Descriptor(fd, Kind::Directory(inode))) = (&said, goal)
+            {
+                // Removed while it is open: the shadow lives as long as that.
+                return Ok(Source::Kernel(*fd, Some(*inode)));
+            }
+            let said = said?;
             Ok(match said {
                 Said::Value(attributes) => Source::Session(attributes),
                 Said::Native { inode } => Source::Kernel(libc::AT_FDCWD, inode),
@@ -250,7 +261,7 @@ pub(crate) unsafe fn newfstatat(
             return NOT_OURS;
         }
         let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
-        let found = stat_of(&goal, follow);
+        let found = known_flags(flags, STAT_FLAGS).and_then(|()| stat_of(&goal, follow));
         answer(found.and_then(|found| hand_over(&found, st)).map(|()| 0))
     }
 }
@@ -273,9 +284,18 @@ pub(crate) unsafe fn statx(
         if matches!(goal, Goal::Elsewhere) {
             return NOT_OURS;
         }
-        let found = statx_of(&goal, flags, mask);
+        let found = sensible(flags, mask).and_then(|()| statx_of(&goal, flags, mask));
         answer(found.and_then(|found| hand_over(&found, stx)).map(|()| 0))
     }
+}
+
+/// Whether flags and mask of `statx(2)` make sense.
+fn sensible(flags: c_int, mask: u32) -> Result<(), i32> {
+    let both = libc::AT_STATX_SYNC_TYPE;
+    if mask & libc::STATX__RESERVED.cast_unsigned() != 0 || flags & both == both {
+        return Err(libc::EINVAL);
+    }
+    known_flags(flags, STAT_FLAGS)
 }
 
 /// Space of the session.
@@ -301,6 +321,20 @@ fn space() -> Result<libc::statfs, i32> {
     Ok(st)
 }
 
+/// Space where a path leads: the session's, or what the kernel says of a path
+/// that leaves it.
+fn space_at(said: &Said<()>, path: &mut Text<MAX_PATH>) -> Result<libc::statfs, i32> {
+    if !matches!(said, Said::Native { inode: None }) {
+        return space();
+    }
+    let mut st = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: a path of ours; the kernel fills `st` when it succeeds.
+    unsafe {
+        kernel(syscall!(libc::SYS_statfs, path.as_ptr(), st.as_mut_ptr()))?;
+        Ok(st.assume_init())
+    }
+}
+
 /// As `statfs(2)`.
 ///
 /// # Safety
@@ -317,8 +351,9 @@ pub(crate) unsafe fn statfs(path: *const c_char, buf: *mut libc::statfs) -> isiz
         let found = match &goal {
             Goal::Elsewhere => return NOT_OURS,
             Goal::Descriptor(..) => space(),
-            // The path must exist.
-            Goal::Name(_) => source(&goal, true, &mut native).and_then(|_| space()),
+            Goal::Name(name) => {
+                look_for(*name, &mut native).and_then(|said| space_at(&said, &mut native))
+            }
         };
         answer(found.and_then(|found| hand_over(&found, buf)).map(|()| 0))
     }
@@ -335,5 +370,59 @@ pub(crate) unsafe fn fstatfs(fd: c_int, buf: *mut libc::statfs) -> isize {
             return NOT_OURS;
         }
         answer(space().and_then(|found| hand_over(&found, buf)).map(|()| 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: Attributes = Attributes {
+        inode: 1 << 40,
+        mode: libc::S_IFREG | 0o640,
+        links: 2,
+        uid: 7,
+        gid: 8,
+        rdev: 0,
+        size: 5000,
+        allocated: 8192,
+        accessed: 1_000_000_001,
+        modified: -1,
+        changed: 3_000_000_003,
+        born: 4_000_000_004,
+    };
+
+    #[test]
+    fn stat_tells_what_the_session_knows() {
+        let st = to_stat(&FILE);
+        assert_eq!((st.st_ino, st.st_mode), (1 << 40, 0o100_640));
+        assert_eq!((st.st_nlink, st.st_uid, st.st_gid), (2, 7, 8));
+        assert_eq!((st.st_size, st.st_blocks, st.st_blksize), (5000, 16, 4096));
+        assert_eq!((st.st_atime, st.st_atime_nsec), (1, 1));
+        assert_eq!((st.st_ctime, st.st_ctime_nsec), (3, 3));
+    }
+
+    #[test]
+    fn times_before_the_epoch_have_nanoseconds_that_count_up() {
+        let st = to_stat(&FILE);
+        assert_eq!((st.st_mtime, st.st_mtime_nsec), (-1, 999_999_999));
+    }
+
+    #[test]
+    fn statx_tells_the_same_and_the_birth() {
+        let (st, stx) = (to_stat(&FILE), to_statx(&FILE));
+        assert_eq!((stx.stx_ino, stx.stx_size), (st.st_ino, 5000));
+        assert_eq!(u32::from(stx.stx_mode), st.st_mode);
+        assert_eq!((stx.stx_blocks, stx.stx_blksize), (16, 4096));
+        assert_eq!((stx.stx_btime.tv_sec, stx.stx_btime.tv_nsec), (4, 4));
+        assert!(stx.stx_mask & libc::STATX_BTIME != 0);
+    }
+
+    #[test]
+    fn statx_refuses_what_the_kernel_refuses() {
+        assert_eq!(sensible(libc::AT_EMPTY_PATH, libc::STATX_ALL), Ok(()));
+        assert_eq!(sensible(0, 1 << 31), Err(libc::EINVAL));
+        assert_eq!(sensible(libc::AT_STATX_SYNC_TYPE, 0), Err(libc::EINVAL));
+        assert_eq!(sensible(libc::AT_SYMLINK_FOLLOW, 0), Err(libc::EINVAL));
     }
 }

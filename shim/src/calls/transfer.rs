@@ -6,6 +6,7 @@ use core::mem::MaybeUninit;
 
 use super::NOT_OURS;
 use super::buffers::copy_out;
+use super::goal::hand_over;
 use super::io;
 use super::target::{Target, answer, target};
 use crate::descriptors::{self, Kind};
@@ -43,13 +44,13 @@ unsafe fn send(
     n: usize,
 ) -> Result<isize, i32> {
     source.readable()?;
-    let word = size_of::<i64>();
     let mut at = 0i64;
-    // SAFETY: the caller's offset, which may fault.
-    if !offset.is_null()
-        && unsafe { usercopy::copy((&raw mut at).cast(), offset.cast(), word) } != 0
-    {
-        return Err(libc::EFAULT);
+    if !offset.is_null() {
+        // SAFETY: the caller's offset, which may fault.
+        let left = unsafe { usercopy::copy((&raw mut at).cast(), offset.cast(), size_of::<i64>()) };
+        if left != 0 {
+            return Err(libc::EFAULT);
+        }
     }
     let mut sent = 0usize;
     while sent < n {
@@ -69,11 +70,9 @@ unsafe fn send(
             Err(error) => return Err(error),
         }
     }
-    // SAFETY: as above.
-    if !offset.is_null()
-        && unsafe { usercopy::copy(offset.cast(), (&raw const at).cast(), word) } != 0
-    {
-        return Err(libc::EFAULT);
+    if !offset.is_null() {
+        // SAFETY: as above.
+        unsafe { hand_over(&at, offset) }?;
     }
     Ok(sent as isize)
 }

@@ -142,6 +142,7 @@ fn a_bad_target_gives_what_could_be_written() {
                 let target = Cliff::new(PAGE);
                 // SAFETY: the target ends after `good`.
                 assert_eq!(
+                    // SAFETY: as above.
                     unsafe { copy(target.edge(good), source.as_ptr(), n) },
                     n - good
                 );

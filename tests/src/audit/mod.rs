@@ -180,7 +180,7 @@ impl Auditor {
         let (_, arguments, changes) = PATHS.iter().find(|(name, _, _)| *name == call.name)?;
         let mut paths = arguments
             .iter()
-            .filter_map(|argument| target(call, *argument, cwd));
+            .filter_map(|argument| target(call, *argument, cwd, &self.session));
         if by_library {
             let changes = *changes || opens_for_writing(call);
             let on_disk =
@@ -210,18 +210,27 @@ fn opens_for_writing(call: &Call<'_>) -> bool {
             .any(|argument| argument.split('|').any(|flag| writing.contains(&flag)))
 }
 
-/// The absolute path that an argument means; for an empty one its descriptor.
-fn target(call: &Call<'_>, (directory, path): PathArgument, cwd: &Path) -> Option<PathBuf> {
+/// The path that an argument means, if it is one that matters: an empty one
+/// means the descriptor where that is allowed; no path leads on from a bad
+/// descriptor; and who spells the session's directory out got it from the library.
+fn target(
+    call: &Call<'_>,
+    (directory, path): PathArgument,
+    cwd: &Path,
+    session: &Path,
+) -> Option<PathBuf> {
     let path = call.string(path)?;
     let base = match directory {
-        Some(directory) => call.descriptor(directory).map_or(cwd, Path::new),
+        Some(directory) => Path::new(call.descriptor(directory)?),
         None => cwd,
     };
-    Some(if path.is_empty() {
-        base.to_path_buf()
-    } else {
-        join(base, path)
-    })
+    if path.is_empty() {
+        let allowed = call.arguments.iter().any(|a| a.contains("AT_EMPTY_PATH"));
+        return allowed.then(|| base.into());
+    }
+    let handed_out = Path::new(path).starts_with(session);
+    let no_directory = Path::new(path).is_relative() && base.starts_with(session.join("ofd"));
+    (!handed_out && !no_directory).then(|| join(base, path))
 }
 
 /// Joins two paths and takes `.` and `..` out by the letter.
@@ -299,7 +308,7 @@ mod tests {
             r#"[00000000000fffff] unlink("a") = 0"#,
             r#"[00000000000fffff] rename("/tmp/a", "/tmp/../w/data/a") = 0"#,
             r#"[00000000000fffff] newfstatat(3</dev/shm/capio-0-1/ofd/3>, "", {}, AT_EMPTY_PATH) = 0"#,
-            r#"[00000000000fffff] stat("/dev/shm/capio-0-1/shadow/sub", {}) = 0"#,
+            r#"[00000000000fffff] openat(5</dev/shm/capio-0-1/shadow/sub>, "a", O_RDONLY) = -1 ENOENT"#,
         ] {
             assert_eq!(misses(missed).len(), 1, "{missed}");
         }
@@ -308,6 +317,10 @@ mod tests {
             r#"[00000000000fffff] openat(AT_FDCWD</>, "/w/data/scratch/a", O_RDWR) = 3</w/data/scratch/a>"#,
             r#"[00000000000fffff] openat(AT_FDCWD</>, "/w/database", O_RDWR) = 3</w/database>"#,
             r#"[0000000000010010] newfstatat(3</dev/shm/capio-0-1/ofd/3>, "", {}, AT_EMPTY_PATH) = 0"#,
+            r#"[00000000000fffff] chdir("/dev/shm/capio-0-1/shadow/sub") = 0"#,
+            r#"[00000000000fffff] openat(3, "a", O_RDONLY) = -1 EBADF (Bad file descriptor)"#,
+            r#"[00000000000fffff] openat(3</dev/shm/capio-0-1/ofd/3>, "a", O_RDONLY) = -1 ENOTDIR"#,
+            r#"[00000000000fffff] openat(AT_FDCWD</w/data>, "", O_RDONLY) = -1 ENOENT"#,
         ] {
             assert_eq!(misses(right), [""; 0], "{right}");
         }

@@ -1,0 +1,322 @@
+//! The table of the performance budget: capio and the kernel's tmpfs side by
+//! side in one run. `scripts/bench-data-plane` builds and runs it.
+//!
+//! Everything is measured in rounds that take turns, and the medians of the
+//! rounds are compared, as the machine may be busy with something else, too.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Rounds of each measurement.
+const ROUNDS: usize = 5;
+/// Bytes of a stream.
+const STREAM: u64 = 1 << 30;
+/// Steps and rules: `to` reads what `from` writes, as it is written.
+const SPEC: &str = r#"{ "name": "bench", "IO_Graph": [
+  { "name": "from", "input_stream": [], "output_stream": ["stream"],
+    "streaming": [{ "name": ["stream"], "committed": "on_close", "mode": "no_update" }] },
+  { "name": "to", "input_stream": ["stream"], "output_stream": [] }
+] }"#;
+
+type Failure = Box<dyn std::error::Error>;
+/// Figures by name.
+type Figures = BTreeMap<String, f64>;
+
+fn main() -> Result<(), Failure> {
+    let bench = Bench::new()?;
+    println!(
+        "{:<34} {:>14} {:>14} {:>9}  aim",
+        "median of 5 rounds", "capio", "the other", "ratio"
+    );
+    bench.calls()?;
+    bench.streams()?;
+    bench.wake_up()?;
+    bench.foreign()?;
+    bench.start()
+}
+
+/// Places and programs.
+struct Bench {
+    base: tempfile::TempDir,
+    program: PathBuf,
+    capio: PathBuf,
+}
+
+/// A running session; ends when dropped.
+struct Session {
+    server: Child,
+    dir: PathBuf,
+    library: PathBuf,
+}
+
+impl Bench {
+    fn new() -> Result<Self, Failure> {
+        let base = tempfile::Builder::new()
+            .prefix("capio-bench.")
+            .tempdir_in("/dev/shm")?;
+        Ok(Self {
+            base,
+            program: capio_tests::program("bench"),
+            capio: capio_tests::capio().to_path_buf(),
+        })
+    }
+
+    /// Starts a session on a fresh directory. It has a moment to get its
+    /// memory ready, as one has before a step's first output.
+    fn session(&self) -> Result<Session, Failure> {
+        let dir = tempfile::Builder::new()
+            .prefix("session.")
+            .tempdir_in(self.base.path())?
+            .keep();
+        let spec = self.base.path().join("spec.json");
+        std::fs::write(&spec, SPEC)?;
+        let ready = dir.with_extension("ready");
+        let server = Command::new(&self.capio)
+            .args(["serve", "--cache", "4GiB", "--keep", "none", "--dir"])
+            .arg(&dir)
+            .arg("-c")
+            .arg(&spec)
+            .arg("--ready-file")
+            .arg(&ready)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let session = Session {
+            server,
+            dir,
+            library: self.capio.with_file_name("libcapio_posix.so"),
+        };
+        let start = Instant::now();
+        while !ready.exists() {
+            if start.elapsed() > Duration::from_secs(10) {
+                return Err("the coordinator did not start within 10 s".into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(700));
+        Ok(session)
+    }
+
+    fn plain(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments);
+        command
+    }
+
+    fn taken_over(&self, session: &Session, step: &str, arguments: &[&str]) -> Command {
+        let mut command = self.plain(arguments);
+        command
+            .env("LD_PRELOAD", &session.library)
+            .env("CAPIO_DIR", &session.dir)
+            .env("CAPIO_WORKFLOW_NAME", "bench")
+            .env("CAPIO_APP_NAME", step);
+        command
+    }
+
+    /// Data and metadata calls.
+    fn calls(&self) -> Result<(), Failure> {
+        let plain_dir = self.base.path().join("plain");
+        std::fs::create_dir(&plain_dir)?;
+        let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
+        for _ in 0..ROUNDS {
+            theirs.add(figures(self.plain(&["ops", text(&plain_dir)]))?);
+            let session = self.session()?;
+            ours.add(figures(self.taken_over(
+                &session,
+                "from",
+                &["ops", text(&session.dir)],
+            ))?);
+        }
+        let rows = [
+            ("write-64B", "write 64 B", "10 x faster"),
+            ("write-4K", "write 4 KiB", "5 x faster"),
+            ("write-64K", "write 64 KiB", ""),
+            ("write-1M", "write 1 MiB", "3 x faster"),
+            ("read-64B", "read 64 B", "10 x faster"),
+            ("read-4K", "read 4 KiB", "3 x faster"),
+            ("read-64K", "read 64 KiB", ""),
+            ("read-1M", "read 1 MiB", "2 x faster"),
+            ("pwrite-4K", "pwrite 4 KiB", ""),
+            ("pread-4K", "pread 4 KiB", ""),
+            ("fstat", "fstat", ""),
+            ("stat", "stat", ""),
+            ("access", "access", ""),
+            ("open-close", "open + close", ""),
+            ("create-unlink", "create + close + unlink", ""),
+        ];
+        for (name, label, aim) in rows {
+            row(label, ours.median(name), theirs.median(name), "ns", aim);
+        }
+        Ok(())
+    }
+
+    /// A producer and a consumer at once, against one after the other.
+    fn streams(&self) -> Result<(), Failure> {
+        let file = self.base.path().join("stream");
+        for (size, label) in [("4096", "4 KiB"), ("65536", "64 KiB"), ("1048576", "1 MiB")] {
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            let bytes = STREAM.to_string();
+            for _ in 0..ROUNDS {
+                let start = Instant::now();
+                succeed(self.plain(&["produce", text(&file), size, &bytes]))?;
+                succeed(self.plain(&["consume", text(&file), size]))?;
+                theirs.push(start.elapsed().as_secs_f64());
+                std::fs::remove_file(&file)?;
+                ours.push(self.stream(size, &bytes)?);
+            }
+            let label = format!("1 GiB by {label}, both at once");
+            let aim = if size == "4096" { "3 x shorter" } else { "" };
+            let (ours, theirs) = (median(ours), median(theirs));
+            row(&label, ours * 1e3, theirs * 1e3, "ms", aim);
+        }
+        Ok(())
+    }
+
+    fn stream(&self, size: &str, bytes: &str) -> Result<f64, Failure> {
+        let session = self.session()?;
+        let file = session.dir.join("stream");
+        let start = Instant::now();
+        let consumer = self
+            .taken_over(&session, "to", &["consume", text(&file), size])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        succeed(self.taken_over(&session, "from", &["produce", text(&file), size, bytes]))?;
+        let output = consumer.wait_with_output()?;
+        let elapsed = start.elapsed().as_secs_f64();
+        let consumed = format!("consumed {bytes}\n");
+        if output.status.success() && output.stdout == consumed.as_bytes() {
+            return Ok(elapsed);
+        }
+        Err("the consumer has not got what was produced".into())
+    }
+
+    /// From a write to the return of the read that waited for it.
+    fn wake_up(&self) -> Result<(), Failure> {
+        let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
+        for _ in 0..ROUNDS {
+            theirs.add(figures(self.plain(&["futex", "200"]))?);
+            let session = self.session()?;
+            let file = session.dir.join("stream");
+            let mut writer = self
+                .taken_over(&session, "from", &["tick", text(&file), "200"])
+                .spawn()?;
+            ours.add(figures(self.taken_over(
+                &session,
+                "to",
+                &["tock", text(&file)],
+            ))?);
+            writer.wait()?;
+        }
+        let (ours, theirs) = (ours.median("wake-up"), theirs.median("wake-up"));
+        row("wake-up, a futex pair", ours, theirs, "ns", "1.5 x at most");
+        Ok(())
+    }
+
+    /// Calls on a file outside of `CAPIO_DIR`, with the library and without.
+    fn foreign(&self) -> Result<(), Failure> {
+        let file = self.base.path().join("foreign");
+        std::fs::write(&file, "x")?;
+        let session = self.session()?;
+        let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
+        for _ in 0..ROUNDS {
+            theirs.add(figures(self.plain(&["foreign", text(&file)]))?);
+            ours.add(figures(self.taken_over(
+                &session,
+                "from",
+                &["foreign", text(&file)],
+            ))?);
+        }
+        for name in ["pread", "lseek", "stat", "open-close"] {
+            let key = format!("foreign-{name}");
+            let (ours, theirs) = (ours.median(&key), theirs.median(&key));
+            let calls = if name == "open-close" { 2.0 } else { 1.0 };
+            let aim = format!("{:+.0} ns a call, aim +50", (ours - theirs) / calls);
+            row(&format!("not ours: {name}"), ours, theirs, "ns", &aim);
+        }
+        Ok(())
+    }
+
+    /// Start and end of a process.
+    fn start(&self) -> Result<(), Failure> {
+        let session = self.session()?;
+        let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
+        for _ in 0..ROUNDS {
+            theirs.add(figures(self.plain(&["start", "200"]))?);
+            ours.add(figures(self.taken_over(
+                &session,
+                "from",
+                &["start", "200"],
+            ))?);
+        }
+        let (ours, theirs) = (ours.median("start"), theirs.median("start"));
+        let aim = format!("{:+.2} ms, aim +0.3", (ours - theirs) / 1e3);
+        row("start of a process", ours, theirs, "us", &aim);
+        Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.server.id().cast_signed());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.server.wait();
+    }
+}
+
+/// Figures of several rounds.
+#[derive(Default)]
+struct Rounds(BTreeMap<String, Vec<f64>>);
+
+impl Rounds {
+    fn add(&mut self, figures: Figures) {
+        for (name, value) in figures {
+            self.0.entry(name).or_default().push(value);
+        }
+    }
+
+    fn median(&self, name: &str) -> f64 {
+        median(self.0.get(name).cloned().unwrap_or_default())
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Runs a command that prints `name value` lines.
+fn figures(mut command: Command) -> Result<Figures, Failure> {
+    let output = command.stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(format!("{command:?} failed: {}", output.status).into());
+    }
+    let text = String::from_utf8(output.stdout)?;
+    let pairs = text.lines().filter_map(|line| line.split_once(' '));
+    pairs
+        .map(|(name, value)| Ok((name.to_owned(), value.parse()?)))
+        .collect()
+}
+
+fn succeed(mut command: Command) -> Result<(), Failure> {
+    let status = command.stdout(Stdio::null()).status()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?} failed: {status}").into())
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("the path was made here")
+}
+
+fn row(label: &str, ours: f64, theirs: f64, unit: &str, aim: &str) {
+    let ratio = if ours <= theirs {
+        format!("{:.1} x", theirs / ours)
+    } else {
+        format!("1/{:.2} x", ours / theirs)
+    };
+    let (ours, theirs) = (format!("{ours:.1} {unit}"), format!("{theirs:.1} {unit}"));
+    println!("{label:<34} {ours:>14} {theirs:>14} {ratio:>9}  {aim}");
+}

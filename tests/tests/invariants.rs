@@ -1,0 +1,160 @@
+//! What the design promises of every call, seen from outside.
+
+use std::fs;
+
+use capio_tests::{Step, Workflow, plain_only, program};
+
+#[test]
+fn resident_files_are_read_written_and_sought_without_a_system_call() {
+    if plain_only() {
+        return;
+    }
+    let marked = program("marked").display().to_string();
+    let script = format!("exec strace -o $OUTSIDE/trace '{marked}' f");
+    let (scratch, finished) = Workflow::new("silent")
+        .step(Step::sh("work", script).writes(&["f"]))
+        .start(&[])
+        .finish();
+    finished.expect_success();
+    let trace = scratch.note("trace");
+    let mut parts = trace.split("getpgid(-1)");
+    let between = parts.nth(1).expect("the program set its marks");
+    assert!(parts.next().is_some(), "the program set its marks");
+    let calls: Vec<_> = between
+        .lines()
+        .skip(1)
+        .filter(|line| !line.is_empty())
+        .collect();
+    assert!(
+        calls.is_empty(),
+        "{} system calls: {:?}",
+        calls.len(),
+        calls.iter().take(10).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn the_auditor_sees_what_goes_past_the_library() {
+    if plain_only() {
+        return;
+    }
+    let missed = program("missed").display().to_string();
+    for (what, wanted) in [("read", 1), ("open", 1), ("nothing", 0)] {
+        let misses = Workflow::new("missed")
+            .input("g", "on disk")
+            .step(
+                Step::sh(
+                    "work",
+                    format!(
+                        "exec '{missed}' {what} {}",
+                        if what == "open" { "g" } else { "f" }
+                    ),
+                )
+                .writes(&["f"]),
+            )
+            .audit(&[])
+            .misses();
+        assert_eq!(misses.len(), wanted, "{what}: {misses:?}");
+    }
+}
+
+/// The kernel's file behind a descriptor holds no bytes: a write that the library
+/// did not see must fail, or it would be lost without a word.
+#[test]
+fn a_missed_write_fails_instead_of_being_lost() {
+    if plain_only() {
+        return;
+    }
+    let missed = program("missed").display().to_string();
+    let script = format!("'{missed}' write f; echo $? > status; cat f > content");
+    let (scratch, finished) = Workflow::new("lost")
+        .step(Step::sh("work", script).writes(&["*"]))
+        .start(&[])
+        .finish();
+    finished.expect_success();
+    let read = |name: &str| fs::read_to_string(scratch.data().join(name)).unwrap_or_default();
+    let refused = [nix::libc::EINVAL, nix::libc::EFBIG].map(|errno| format!("{errno}\n"));
+    assert!(refused.contains(&read("status")), "{}", read("status"));
+    assert_eq!(read("content"), "");
+}
+
+#[test]
+fn descriptors_of_the_library_are_high_and_survive_those_who_close_all() {
+    let list =
+        "import os; print(*sorted(fd for fd in os.listdir('/proc/self/fd') if int(fd) < 200))";
+    let close = "import os; os.closerange(3, 100000); print(open('f').read())";
+    let script = format!("echo x > f; python3 -c \"{list}\" > low; python3 -c \"{close}\" > after");
+    Workflow::new("high")
+        .step(Step::sh("work", script).writes(&["*"]))
+        .verify();
+}
+
+#[test]
+fn attributes_look_as_on_a_local_disk() {
+    if plain_only() {
+        return;
+    }
+    let script = "umask 027; mkdir d; head -c 5000 /dev/zero > f; ln f g; stat -c '%F %a %s %b %B %h %u' d f > stats; \
+        stat -c %i f g | uniq | wc -l > same; [ $(stat -c %d f) = $(stat -c %d d) ] && [ $(stat -c %d f) != $(stat -c %d /) ] && echo device > device; \
+        i=$(stat -c %i f); rm f g; : > f; [ $(stat -c %i f) != $i ] && echo fresh >> device";
+    let (scratch, finished) = Workflow::new("attributes")
+        .step(Step::sh("work", script).writes(&["*"]))
+        .start(&[])
+        .finish();
+    finished.expect_success();
+    let read = |name: &str| fs::read_to_string(scratch.data().join(name)).unwrap_or_default();
+    let me = nix::unistd::getuid();
+    assert_eq!(
+        read("stats"),
+        format!("directory 750 4096 8 512 2 {me}\nregular file 640 5000 16 512 2 {me}\n")
+    );
+    assert_eq!(
+        (read("same").trim(), read("device").trim()),
+        ("1", "device\nfresh")
+    );
+}
+
+#[test]
+fn what_cannot_be_taken_over_has_the_errno_that_is_documented() {
+    if plain_only() {
+        return;
+    }
+    let script = r#"
+import errno, mmap, os, subprocess
+def name(call):
+    try:
+        call()
+        return "fine"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+with open("f", "w+b") as f:
+    f.write(b"0123456789")
+    f.flush()
+    fd = f.fileno()
+    print("shared", name(lambda: mmap.mmap(fd, 10, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)))
+    print("copy", mmap.mmap(fd, 10, mmap.MAP_PRIVATE)[:])
+    print("read", mmap.mmap(fd, 10, mmap.MAP_SHARED, mmap.PROT_READ)[:])
+os.chmod("f", 0o755)
+print("exec", name(lambda: os.execv("f", ["f"])))
+print("spawn", name(lambda: os.posix_spawn("f", ["f"], {})))
+print("copy_file_range", name(lambda: os.copy_file_range(os.open("f", os.O_RDONLY), os.open("g", os.O_WRONLY | os.O_CREAT), 10)))
+"#;
+    let (scratch, finished) = Workflow::new("limits")
+        .step(
+            Step::exec(
+                "work",
+                &[
+                    "sh",
+                    "-c",
+                    &format!("python3 - > said <<'END'\n{script}\nEND"),
+                ],
+            )
+            .writes(&["*"]),
+        )
+        .start(&[])
+        .finish();
+    finished.expect_success();
+    let said = fs::read_to_string(scratch.data().join("said")).unwrap_or_default();
+    let wanted = "shared ENODEV\ncopy b'0123456789'\nread b'0123456789'\nexec ENOEXEC\nspawn ENOEXEC\ncopy_file_range EXDEV\n";
+    assert_eq!(said, wanted);
+}
