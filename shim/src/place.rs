@@ -309,10 +309,26 @@ fn classify<'a>(place: &Place, dirfd: c_int, path: &'a mut Text<MAX_PATH>) -> Wh
                 base,
                 path: path.bytes(),
             }),
-            _ => Where::Elsewhere,
+            descriptors::Kind::Ofd { .. } => Where::Elsewhere,
+            descriptors::Kind::None if !text::may_enter(path.bytes(), place.canonical.bytes()) => {
+                Where::Elsewhere
+            }
+            _ => from_directory(place, dirfd, path),
         },
         None => Where::Elsewhere,
     }
+}
+
+/// A path from a directory outside that may lead to `CAPIO_DIR`.
+#[cold]
+fn from_directory<'a>(place: &Place, dirfd: c_int, path: &'a mut Text<MAX_PATH>) -> Where<'a> {
+    let mut whole = Text::<MAX_PATH>::new();
+    descriptors::name_of(dirfd, &mut whole);
+    let joined = whole.push(b"/") && whole.push(path.bytes());
+    if !joined || !whole.normalise() || !path.set(whole.bytes()) {
+        return Where::Elsewhere;
+    }
+    here(place, path.bytes())
 }
 
 #[inline(always)]
