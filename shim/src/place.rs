@@ -218,6 +218,14 @@ impl Cwd {
     }
 }
 
+/// Whether the process was started in `CAPIO_DIR` or a shadow of it.
+pub(crate) fn cwd_may_be_inside() -> bool {
+    let mut path = Text::<MAX_PATH>::new();
+    let Some(place) = fixed() else { return false };
+    read_cwd(&mut path)
+        && (place.canonical_has(path.bytes()) || place.behind_shadow(path.bytes()).is_some())
+}
+
 /// Moves a process that was started in `CAPIO_DIR` itself into its shadow.
 pub(crate) fn move_cwd() {
     let mut path = Text::<MAX_PATH>::new();
