@@ -60,6 +60,7 @@ pub(crate) fn start() {
         live.pending.store(1, Relaxed);
         Ok(())
     });
+    // Also without a coordinator; done already, these do nothing.
     signals::arm();
     install();
     // No coordinator yet: the first call that needs it tries again.

@@ -2,12 +2,6 @@
 
 use crate::{attach, calls};
 
-/// In the parent, before the process is copied.
-pub(crate) fn before_fork() {}
-
-/// In the parent, after; also when the fork failed.
-pub(crate) fn after_fork_parent() {}
-
 /// In the child, first of all. Only the forking thread exists.
 pub(crate) fn after_fork_child() {
     attach::after_fork();

@@ -1,6 +1,6 @@
 //! New processes: who is a copy, who borrows its parent's memory.
 //!
-//! `fork`, `_Fork` and fork-like `clone` call the core around the copy.
+//! `fork`, `_Fork` and fork-like `clone` call the core in the copy.
 //! `vfork` and `clone` with CLONE_VM (but not as a thread) make processes that
 //! run in our memory under another pid; while one may exist [`VFORK_ACTIVE`]
 //! is not 0, and [`in_vfork_child`] compares pids. Forks that pass no symbol
@@ -149,14 +149,11 @@ fn in_new_copy() {
 
 type Fork = unsafe extern "C" fn() -> libc::pid_t;
 
-/// Calls the core around `real`.
+/// Calls `real`, and the core in the copy that it makes.
 unsafe fn around(real: impl FnOnce() -> libc::pid_t) -> libc::pid_t {
-    core_hooks::before_fork();
     let result = real();
     if result == 0 {
         in_new_copy();
-    } else {
-        core_hooks::after_fork_parent();
     }
     result
 }

@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn only_paths_that_can_reach_the_directory_are_resolved() {
         let target = b"/data/run/x";
-        assert_eq!(distance(b"/data/work/a", target), (2, 5));
+        assert_eq!(distance(b"/data/jobs/a", target), (2, 5));
         assert_eq!(distance(b"/data", target), (0, 5));
         assert_eq!(distance(b"/", target), (0, 0));
         assert_eq!(distance(b"/database", target), (1, 0));

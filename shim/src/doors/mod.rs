@@ -10,7 +10,7 @@ mod hook;
 mod io;
 mod jumps;
 mod lock;
-mod next;
+pub(crate) mod next;
 mod old_dirent;
 mod paths;
 mod print;
