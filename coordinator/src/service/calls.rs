@@ -40,7 +40,7 @@ pub(super) fn os_error(error: &std::io::Error) -> i32 {
 impl Engine {
     /// Where something new named `name` would go.
     fn place(&mut self, name: Name<'_>, directory: bool) -> Result<Place, i32> {
-        match self.names.walk(name.base, name.path, false) {
+        match self.walk(name.base, name.path, false) {
             Walk::Error(error) => Err(error),
             Walk::Outside(path) => Ok(Place::Native(path)),
             Walk::Found { inode, .. } => {
@@ -73,7 +73,7 @@ impl Engine {
 
     /// The name of something that exists.
     fn taken(&mut self, name: Name<'_>) -> Result<Taken, i32> {
-        match self.names.walk(name.base, name.path, false) {
+        match self.walk(name.base, name.path, false) {
             Walk::Error(error) => Err(error),
             Walk::Outside(path) => Ok(Taken::Native(path)),
             Walk::Missing { path, .. } if self.excluded(&path) => Ok(Taken::Native(path)),
@@ -289,7 +289,7 @@ impl Engine {
     /// `realpath(3)`.
     pub(super) fn canonical(&mut self, client: Client, name: Name<'_>) -> Outcome {
         let _ = client;
-        match self.names.walk(name.base, name.path, true) {
+        match self.walk(name.base, name.path, true) {
             Walk::Error(error) => Err(error),
             Walk::Outside(path) => Ok(Answer::Native(path, None)),
             Walk::Missing { path, .. } if self.excluded(&path) => Ok(Answer::Native(path, None)),
@@ -306,7 +306,7 @@ impl Engine {
     /// The kernel's path of a directory or of a file of the lower layer.
     pub(super) fn enter(&mut self, client: Client, name: Name<'_>, directory: bool) -> Outcome {
         let _ = client;
-        let inode = match self.names.walk(name.base, name.path, true) {
+        let inode = match self.walk(name.base, name.path, true) {
             Walk::Error(error) => return Err(error),
             Walk::Outside(path) => return Ok(Answer::Native(path, None)),
             Walk::Missing { path, .. } if self.excluded(&path) => {
