@@ -24,7 +24,10 @@ fn make_sample_toml() {
         [monitor.mcast]\nenabled = true\ndelay_ms = 300\n\n\
         [monitor.mcast.commit]\nip = \"224.224.224.1\"\nport = 12345\n\n\
         [monitor.mcast.homenode]\nip = \"224.224.224.2\"\nport = 12345\n";
-    std::fs::write(folder.join("sample1.toml"), text).expect("write the sample");
+    // By a rename: another test may be reading it.
+    let own = format!("{}-{:?}", std::process::id(), std::thread::current().id());
+    std::fs::write(folder.join(&own), text).expect("write the sample");
+    std::fs::rename(folder.join(&own), folder.join("sample1.toml")).expect("name the sample");
 }
 
 #[test]

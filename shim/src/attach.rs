@@ -44,15 +44,26 @@ pub(crate) fn start() {
         return;
     }
     let joined = Line::seize().and_then(|mut line| {
-        let socket = place::fixed().ok_or(libc::EIO).and_then(dial);
-        let greeted = socket.and_then(|socket| send_hello(&mut line, socket));
+        let socket = place::fixed().ok_or(libc::EIO).and_then(dial)?;
+        let greeted = send_hello(&mut line, socket);
         // The coordinator answers meanwhile.
         signals::arm();
         install();
-        greeted.and_then(|()| finish(&mut line, socket?))
+        greeted?;
+        let live = live().ok_or(libc::EIO)?;
+        keep_socket(live, socket);
+        if place::cwd_may_be_inside() || descriptors::inherits_ours() {
+            return finish(&mut line, socket);
+        }
+        // Many programs of a script never touch a file of ours: they need
+        // not wait for the answer, nor map the session's memory.
+        live.pending.store(1, Relaxed);
+        Ok(())
     });
+    signals::arm();
+    install();
     // No coordinator yet: the first call that needs it tries again.
-    if joined.is_ok() {
+    if joined.is_ok() && session::epoch() != 0 {
         place::move_cwd();
     }
 }
@@ -203,6 +214,10 @@ fn nap(nanoseconds: i64) {
 fn connect(line: &mut Line) -> Result<(), i32> {
     let place = place::fixed().ok_or(libc::EIO)?;
     let live = live().ok_or(libc::EIO)?;
+    let socket = live.socket.load(Relaxed).wrapping_sub(1);
+    if live.pending.swap(0, Relaxed) != 0 && socket >= 0 {
+        return finish(line, socket);
+    }
     if Session::get().is_some_and(Session::is_dead) {
         return Err(libc::EIO);
     }
@@ -226,16 +241,22 @@ fn finish(line: &mut Line, socket: c_int) -> Result<(), i32> {
         Err(libc::EIO)
     };
     let Ok((process, generation)) = welcome else {
+        keep_socket(live, -1);
         control::close(socket);
         return Err(libc::EIO);
     };
     live.process.store(process, Relaxed);
     live.generation.store(generation, Relaxed);
-    live.socket.store(socket.wrapping_add(1), Relaxed);
-    SOCKET.store(socket.wrapping_add(1), Relaxed);
+    keep_socket(live, socket);
     let count = ATTACHMENTS.fetch_add(1, Relaxed).wrapping_add(1);
     live.epoch.store(count.max(1), Release);
     Ok(())
+}
+
+/// Notes the control socket; -1: none.
+fn keep_socket(live: &Live, socket: c_int) {
+    live.socket.store(socket.wrapping_add(1), Relaxed);
+    SOCKET.store(socket.wrapping_add(1), Relaxed);
 }
 
 /// Closes the parent's socket in a child of fork.
@@ -490,6 +511,15 @@ pub(crate) fn move_socket() -> Result<(), i32> {
     SOCKET.store((moved as c_int).wrapping_add(1), Relaxed);
     control::close(socket);
     Ok(())
+}
+
+/// Before a child that works in this memory: what it needs must be there, as
+/// it cannot join by itself.
+pub(crate) fn before_vfork() {
+    if live().is_some_and(|live| live.pending.load(Relaxed) != 0) {
+        // Without a coordinator the child's calls fail as ours do.
+        let _ = ensure();
+    }
 }
 
 /// In a child of fork, first of all: the line belongs to the parent.

@@ -13,3 +13,8 @@ pub(crate) fn after_fork_child() {
     attach::after_fork();
     calls::after_fork();
 }
+
+/// In the parent, before a child that shares its memory.
+pub(crate) fn before_vfork() {
+    attach::before_vfork();
+}

@@ -228,6 +228,30 @@ pub(crate) fn ofd_name(name: &[u8], session: &[u8]) -> Option<u32> {
 
 /// Looks at every descriptor that the process was started with.
 pub(crate) fn scan() {
+    each_open(|fd| {
+        set(fd, ask(fd));
+        false
+    });
+}
+
+/// Whether one of them belongs to the session, by its name alone: the session
+/// need not be mapped yet.
+pub(crate) fn inherits_ours() -> bool {
+    let mut found = false;
+    each_open(|fd| {
+        let mut name = Text::<MAX_PATH>::new();
+        name_of(fd, &mut name);
+        found = place::fixed().is_some_and(|place| {
+            let own = name.bytes().starts_with(place.session.bytes());
+            own || place.canonical_has(name.bytes())
+        });
+        found
+    });
+    found
+}
+
+/// Calls `look` with every descriptor that may be ours, until it says stop.
+fn each_open(mut look: impl FnMut(c_int) -> bool) {
     let Some(place) = place::fixed() else { return };
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     let path = c"/proc/self/fd".as_ptr();
@@ -249,17 +273,23 @@ pub(crate) fn scan() {
                 syscall!(libc::SYS_getdents64, directory, start, length)
             });
         }
-        if entries.bytes().is_empty() {
+        let bytes = entries.bytes();
+        if bytes.is_empty() || scan_entries(bytes, directory, devices, &mut look) {
             break;
         }
-        scan_entries(entries.bytes(), directory, devices);
     }
     // SAFETY: our own descriptor.
     unsafe { syscall!(libc::SYS_close, directory) };
 }
 
 /// `linux_dirent64`: length of the record at 16, name from 19 on.
-fn scan_entries(entries: &[u8], directory: c_int, devices: [u64; 2]) {
+/// Whether `look` said stop.
+fn scan_entries(
+    entries: &[u8],
+    directory: c_int,
+    devices: [u64; 2],
+    look: &mut impl FnMut(c_int) -> bool,
+) -> bool {
     let mut rest = entries;
     while let Some(&[low, high]) = rest.get(16..18) {
         let length = usize::from(u16::from_le_bytes([low, high]));
@@ -268,12 +298,13 @@ fn scan_entries(entries: &[u8], directory: c_int, devices: [u64; 2]) {
         };
         if let Some((fd, _)) = entry.get(19..).and_then(text::number) {
             let fd = fd.cast_signed();
-            if fd != directory && may_be_ours(fd, devices) {
-                set(fd, ask(fd));
+            if fd != directory && may_be_ours(fd, devices) && look(fd) {
+                return true;
             }
         }
         rest = tail;
     }
+    false
 }
 
 /// Whether it is worth asking for the name of `fd`: a file or directory on one

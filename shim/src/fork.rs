@@ -181,6 +181,7 @@ fork_doors! {
 
 /// Called by `vfork` before the child is made.
 extern "C" fn before_vfork() {
+    core_hooks::before_vfork();
     if VFORK_ACTIVE.load(Ordering::Acquire) == 0 {
         OWNER_PID.store(pid(), Ordering::Release);
     }

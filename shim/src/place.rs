@@ -218,6 +218,14 @@ impl Cwd {
     }
 }
 
+/// Whether the process was started in `CAPIO_DIR` or a shadow of it.
+pub(crate) fn cwd_may_be_inside() -> bool {
+    let mut path = Text::<MAX_PATH>::new();
+    let Some(place) = fixed() else { return false };
+    read_cwd(&mut path)
+        && (place.canonical_has(path.bytes()) || place.behind_shadow(path.bytes()).is_some())
+}
+
 /// Moves a process that was started in `CAPIO_DIR` itself into its shadow.
 pub(crate) fn move_cwd() {
     let mut path = Text::<MAX_PATH>::new();
@@ -309,10 +317,26 @@ fn classify<'a>(place: &Place, dirfd: c_int, path: &'a mut Text<MAX_PATH>) -> Wh
                 base,
                 path: path.bytes(),
             }),
-            _ => Where::Elsewhere,
+            descriptors::Kind::Ofd { .. } => Where::Elsewhere,
+            descriptors::Kind::None if !text::may_enter(path.bytes(), place.canonical.bytes()) => {
+                Where::Elsewhere
+            }
+            _ => from_directory(place, dirfd, path),
         },
         None => Where::Elsewhere,
     }
+}
+
+/// A path from a directory outside that may lead to `CAPIO_DIR`.
+#[cold]
+fn from_directory<'a>(place: &Place, dirfd: c_int, path: &'a mut Text<MAX_PATH>) -> Where<'a> {
+    let mut whole = Text::<MAX_PATH>::new();
+    descriptors::name_of(dirfd, &mut whole);
+    let joined = whole.push(b"/") && whole.push(path.bytes());
+    if !joined || !whole.normalise() || !path.set(whole.bytes()) {
+        return Where::Elsewhere;
+    }
+    here(place, path.bytes())
 }
 
 #[inline(always)]

@@ -35,6 +35,8 @@ pub(crate) struct Live {
     pub(crate) record: AtomicU32,
     /// Control socket + 1; 0: none.
     pub(crate) socket: AtomicI32,
+    /// 1: hello was said over the socket, and the answer was not needed yet.
+    pub(crate) pending: AtomicU32,
     /// Coarse time of the last look at the socket, ns.
     pub(crate) looked: AtomicU64,
 }

@@ -246,6 +246,18 @@ pub(crate) fn may_reach(path: &[u8], up: u32, shared: u32, target: &[u8]) -> boo
     ups >= up
 }
 
+/// Whether a path from some directory may lead into `target`: it goes up, or
+/// begins with a component of `target`. May err with `true`.
+pub(crate) fn may_enter(path: &[u8], target: &[u8]) -> bool {
+    let first = components(path).find(|name| *name != b".");
+    components(path).any(|name| name == b"..") || components(target).any(|name| Some(name) == first)
+}
+
+fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|&byte| byte == b'/')
+        .filter(|name| !name.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -337,13 +337,20 @@ static void whole_file_locks(void)
     close(copy);
     CHECK_EQ(flock(b, LOCK_EX | LOCK_NB), 0);
     pid_t child;
+    int tried[2];
+    char byte = 0;
+    CHECK_EQ(pipe(tried), 0);
     if (in_child(&child)) {
         close(b); /* inherited: while it is open, the lock lives on */
         int mine = open("flock", O_RDWR);
         CHECK_ERR(flock(mine, LOCK_EX | LOCK_NB), EWOULDBLOCK);
+        CHECK_EQ(write(tried[1], &byte, 1), 1);
         CHECK_EQ(flock(mine, LOCK_EX), 0); /* waits */
         child_done();
     }
+    CHECK_EQ(read(tried[0], &byte, 1), 1); /* held until it was found to be */
+    close(tried[0]);
+    close(tried[1]);
     usleep(30000);
     close(b);
     reap(child);

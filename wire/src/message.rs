@@ -30,7 +30,7 @@ pub enum Target<'a> {
     },
     /// An open file description.
     Ofd(u32),
-    /// A directory that the client has open, by inode.
+    /// A directory, or a file of the lower layer, that the client has open: by inode.
     Directory(u64),
 }
 

@@ -10,6 +10,7 @@ use super::exit::{self, Done, Failure};
 use super::generate::print;
 use super::place::Place;
 use crate::report::format::{bytes, seconds};
+use crate::run::workflow::nearest;
 use crate::session::{Admin, AdminError, Engine, Entry, EntryKind, Snapshot, StepSnapshot};
 
 /// How much `cat` asks for at a time.
@@ -85,10 +86,22 @@ pub(super) fn ps(args: &Ps, engine: &Engine) -> Done {
 }
 
 pub(super) fn done(args: &DoneArgs, engine: &Engine) -> Done {
-    Place::find(&args.session, engine)?
-        .connect()?
-        .done(&args.step)?;
+    let client = Place::find(&args.session, engine)?.connect()?;
+    let snapshot = client.ps()?;
+    if snapshot.step(&args.step).is_none() {
+        return Err(unknown_step(&args.step, &snapshot));
+    }
+    client.done(&args.step)?;
     Ok(exit::OK)
+}
+
+fn unknown_step(step: &str, snapshot: &Snapshot) -> Failure {
+    let known = snapshot.steps.iter().map(|step| step.name.as_str());
+    let hint = match nearest(step, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`capio ps` lists them".to_owned(),
+    };
+    Failure::usage(format!("there is no step `{step}` in this session; {hint}"))
 }
 
 pub(super) fn stop(args: &Stop, engine: &Engine) -> Done {

@@ -4,18 +4,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use elf::ElfBytes;
+use elf::ElfStream;
 use elf::abi::{ET_DYN, PT_INTERP};
 use elf::endian::AnyEndian;
 
 use super::workflow::{Command, Step};
-
-/// Enough of a file for the ELF header and the program headers.
-const HEAD: u64 = 64 * 1024;
 
 /// One sentence for each program of the step, as far as its command shows
 /// them, that runs beside the session instead of in it.
@@ -94,25 +90,21 @@ fn obstacle(file: &Path) -> Option<&'static str> {
 /// Whether the loader can load this file into programs.
 #[must_use]
 pub fn is_library(file: &Path) -> bool {
-    let head = head(file).unwrap_or_default();
-    ElfBytes::<AnyEndian>::minimal_parse(&head).is_ok_and(|file| file.ehdr.e_type == ET_DYN)
+    elf(file).is_some_and(|file| file.ehdr.e_type == ET_DYN)
 }
 
-fn head(file: &Path) -> std::io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    fs::File::open(file)?.take(HEAD).read_to_end(&mut head)?;
-    Ok(head)
+/// A script, or something that the kernel will refuse, is no ELF file. Reads
+/// only the tables of headers, wherever they lie.
+fn elf(file: &Path) -> Option<ElfStream<AnyEndian, fs::File>> {
+    ElfStream::open_stream(fs::File::open(file).ok()?).ok()
 }
 
 fn is_static(file: &Path) -> bool {
-    let Ok(head) = head(file) else {
+    let Some(program) = elf(file) else {
         return false;
     };
-    let Ok(program) = ElfBytes::<AnyEndian>::minimal_parse(&head) else {
-        return false; // A script, or something that the kernel will refuse.
-    };
     let segments = program.segments();
-    segments.is_some_and(|segments| segments.iter().all(|segment| segment.p_type != PT_INTERP))
+    !segments.is_empty() && segments.iter().all(|segment| segment.p_type != PT_INTERP)
 }
 
 #[cfg(test)]
@@ -161,6 +153,15 @@ mod tests {
             warnings[0].contains("/static is linked statically"),
             "{warnings:?}"
         );
+    }
+
+    #[test]
+    fn real_programs_are_judged_by_what_they_are() {
+        let own = std::env::current_exe().unwrap();
+        assert!(!is_static(&own) && is_library(&own), "dynamic, and PIE");
+        assert!(fs::metadata(&own).unwrap().len() > 1 << 20);
+        assert!(!is_library(Path::new("/etc/passwd")));
+        assert!(!is_library(Path::new("/no/such/file")));
     }
 
     #[test]

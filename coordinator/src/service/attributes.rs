@@ -31,7 +31,7 @@ impl Engine {
                 Ok(Aim::Node(ofd.inode, ofd.path.clone()))
             }
             Target::Directory(inode) => {
-                self.names.directory(inode).ok_or(libc::ENOENT)?;
+                self.names.get(inode).ok_or(libc::ENOENT)?;
                 Ok(Aim::Node(inode, self.names.path_of(inode)))
             }
             Target::Path { name, follow } => match self.walk(name.base, name.path, follow) {

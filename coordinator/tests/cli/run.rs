@@ -129,8 +129,7 @@ fn logs_take_what_steps_print() {
 #[test]
 fn keep_decides_what_outlives_the_run() {
     let spec = two_steps("on_close", "update");
-    let permanent = spec.trim_end_matches('}').to_owned() + r#"}], "permanent": ["f"]}"#;
-    let permanent = permanent.replace("]}}], \"permanent", "]}], \"permanent");
+    let permanent = spec.replacen('{', r#"{"permanent": ["f"], "#, 1);
     for (keep, f, r) in [
         ("permanent", true, false),
         ("outputs", true, true),

@@ -81,7 +81,9 @@ fn ps_shows_who_waits_for_what_and_done_ends_the_wait() {
     assert!(text.contains(&waiting.pid().to_string()), "{text}");
     assert!(waiting.is_running());
     let unknown = ask(&place, "done", &["prud"]);
-    unknown.expect(2).says(&["no step \"prud\""]);
+    unknown
+        .expect(2)
+        .says(&["no step `prud`", "did you mean `prod`?"]);
     ask(&place, "done", &["prod"]).expect(0);
     assert_eq!(waiting.finish().expect(0).out, "x\n");
 }
