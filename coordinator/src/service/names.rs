@@ -568,6 +568,25 @@ impl Names {
         }
     }
 
+    /// Takes in what has appeared on disk as `name` in `parent`, if it is new.
+    pub(super) fn appeared(&mut self, parent: Inode, path: &Path, name: &[u8]) {
+        if self
+            .directory(parent)
+            .is_some_and(|dir| dir.get(name).is_none())
+        {
+            self.load_entry(parent, path, name.to_vec());
+        }
+    }
+
+    /// Forgets a name that has vanished from the disk, and what had no other.
+    pub(super) fn vanished(&mut self, parent: Inode, name: &[u8]) -> Option<Inode> {
+        let inode = self.lookup(parent, name)?;
+        if self.directory(inode).is_some() {
+            self.remove_shadow(inode).ok()?;
+        }
+        self.unbind(parent, name)
+    }
+
     fn load_entry(&mut self, parent: Inode, path: &Path, name: Vec<u8>) {
         let Ok(meta) = fs::symlink_metadata(path) else {
             return;
@@ -773,6 +792,13 @@ impl Names {
             };
             at = *parent;
         }
+    }
+
+    /// Whether the session made this directory.
+    #[must_use]
+    pub(super) fn is_new_directory(&self, inode: Inode) -> bool {
+        self.directory(inode)
+            .is_some_and(|directory| directory.lower.is_none())
     }
 
     /// Removes the shadow of an empty directory that is about to lose its name.

@@ -229,6 +229,30 @@ fn excluded_files_and_directories_are_left_to_the_kernel() {
 }
 
 #[test]
+fn excluded_files_are_listed_and_hold_their_directory_as_they_come_and_go() {
+    let world = setup().spec("", r#", "exclude": ["*.tmp"]"#).start();
+    let mut peer = world.join("a");
+    let (name, mode) = (name("d"), 0o755);
+    peer.tell(&Request::Mkdir { name, mode }).unwrap();
+    peer.put("d/f", b"x");
+    let flags = libc::O_CREAT | libc::O_WRONLY;
+    let Ok(Opened::Native(native, false)) = peer.open("d/x.tmp", flags) else {
+        panic!("d/x.tmp is the session's");
+    };
+    fs::write(&native, b"real").unwrap();
+    assert_eq!(peer.list("d").unwrap(), ["f", "x.tmp"]);
+    unlink(&mut peer, "d/f").unwrap();
+    let directory = true;
+    let mut rmdir = || peer.tell(&Request::Unlink { name, directory });
+    assert_eq!(rmdir(), Err(libc::ENOTEMPTY));
+    fs::remove_file(&native).unwrap();
+    assert_eq!(rmdir(), Ok(()));
+    assert_eq!(peer.stat(at("d")), Err(libc::ENOENT));
+    world.drain();
+    assert_eq!(names(world.dir()), [""; 0]);
+}
+
+#[test]
 fn an_unlinked_file_stays_readable_for_who_has_it_open() {
     let world = World::new();
     let mut peer = world.join("a");
