@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use coordinator::session::admin::AdminClient;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::peer::{PATIENCE, Peer};
 use crate::world::{World, setup, setup_on};
@@ -89,6 +92,35 @@ fn the_place_of_a_killed_coordinator_can_be_taken_at_once() {
     let world = setup_on(dir.path()).start();
     assert_eq!(world.place(), place);
     world.join("a").put("f", b"x");
+}
+
+#[test]
+fn closes_that_the_kernel_had_no_room_to_report_are_found_all_the_same() {
+    coordinate_if_asked();
+    let test = "ends::closes_that_the_kernel_had_no_room_to_report_are_found_all_the_same";
+    let queue = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let more: u32 = queue.trim().parse::<u32>().unwrap() + 1000;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    assert!(
+        hard > u64::from(more) + 1000,
+        "too few descriptors are allowed"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let (mut coordinator, place) = coordinator_on(dir.path(), test);
+    let mut peer = Peer::join(&place, "a");
+    let mut open_all = || -> Vec<_> { (0..more).map(|_| peer.create("f")).collect() };
+    let opens = open_all();
+    let pid = Pid::from_raw(i32::try_from(coordinator.id()).unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    drop(opens);
+    kill(pid, Signal::SIGCONT).unwrap();
+    // Young descriptors are given time to arrive.
+    std::thread::sleep(Duration::from_secs(5));
+    let highest = open_all().iter().map(|open| open.ofd).max().unwrap();
+    assert!(highest < more, "{highest}: numbers are lost");
+    coordinator.kill().unwrap();
+    coordinator.wait().unwrap();
 }
 
 #[test]
