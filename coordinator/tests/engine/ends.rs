@@ -31,11 +31,29 @@ fn gone_within(path: &Path, limit: Duration) -> bool {
 /// Set in a copy of this program that one test runs: what that is to do.
 const ROLE: &str = "CAPIO_ENGINE_TEST_ROLE";
 
-/// Another process that runs the test of that name, and nothing else.
-fn copy_of(test: &str, role: &OsStr) -> Child {
-    let mut copy = Command::new(std::env::current_exe().unwrap());
-    copy.args(["--exact", test, "--nocapture"]).env(ROLE, role);
-    copy.stdout(Stdio::null()).spawn().unwrap()
+/// A copy of this program, killed at the end if it still runs.
+struct Copy(Child);
+
+impl Copy {
+    /// Runs the test of that name, and nothing else.
+    fn of(test: &str, role: &OsStr) -> Self {
+        let mut copy = Command::new(std::env::current_exe().unwrap());
+        copy.args(["--exact", test, "--nocapture"]).env(ROLE, role);
+        Self(copy.stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        kill(pid, signal).unwrap();
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// In a copy: coordinates a session on the directory that is its role, until
@@ -50,9 +68,9 @@ fn coordinate_if_asked() {
 }
 
 /// A coordinator in another process, and its session's directory.
-fn coordinator_on(dir: &Path, test: &str) -> (Child, PathBuf) {
+fn coordinator_on(dir: &Path, test: &str) -> (Copy, PathBuf) {
     let place = coordinator::service::session_dir(setup_on(dir).dir(), "engine");
-    let coordinator = copy_of(test, dir.as_os_str());
+    let coordinator = Copy::of(test, dir.as_os_str());
     let start = Instant::now();
     while !place.join(wire::place::SOCKET).exists() {
         assert!(
@@ -70,14 +88,13 @@ fn a_killed_coordinator_leaves_nothing_and_keeps_nobody_waiting() {
     coordinate_if_asked();
     let test = "ends::a_killed_coordinator_leaves_nothing_and_keeps_nobody_waiting";
     let dir = tempfile::tempdir().unwrap();
-    let (mut coordinator, place) = coordinator_on(dir.path(), test);
+    let (coordinator, place) = coordinator_on(dir.path(), test);
     let mut peer = Peer::join(&place, "a");
     peer.put("f", b"x");
     assert!(!peer.is_dead() && place.exists());
-    coordinator.kill().unwrap();
+    coordinator.signal(Signal::SIGKILL);
     assert!(gone_within(&place, Duration::from_secs(1)));
     assert!(peer.is_dead());
-    coordinator.wait().unwrap();
 }
 
 #[test]
@@ -85,9 +102,8 @@ fn the_place_of_a_killed_coordinator_can_be_taken_at_once() {
     coordinate_if_asked();
     let test = "ends::the_place_of_a_killed_coordinator_can_be_taken_at_once";
     let dir = tempfile::tempdir().unwrap();
-    let (mut coordinator, place) = coordinator_on(dir.path(), test);
-    coordinator.kill().unwrap();
-    coordinator.wait().unwrap();
+    let (coordinator, place) = coordinator_on(dir.path(), test);
+    drop(coordinator);
     assert!(gone_within(&place, PATIENCE));
     let world = setup_on(dir.path()).start();
     assert_eq!(world.place(), place);
@@ -107,20 +123,17 @@ fn closes_that_the_kernel_had_no_room_to_report_are_found_all_the_same() {
         "too few descriptors are allowed"
     );
     let dir = tempfile::tempdir().unwrap();
-    let (mut coordinator, place) = coordinator_on(dir.path(), test);
+    let (coordinator, place) = coordinator_on(dir.path(), test);
     let mut peer = Peer::join(&place, "a");
     let mut open_all = || -> Vec<_> { (0..more).map(|_| peer.create("f")).collect() };
     let opens = open_all();
-    let pid = Pid::from_raw(i32::try_from(coordinator.id()).unwrap());
-    kill(pid, Signal::SIGSTOP).unwrap();
+    coordinator.signal(Signal::SIGSTOP);
     drop(opens);
-    kill(pid, Signal::SIGCONT).unwrap();
+    coordinator.signal(Signal::SIGCONT);
     // Young descriptors are given time to arrive.
     std::thread::sleep(Duration::from_secs(5));
     let highest = open_all().iter().map(|open| open.ofd).max().unwrap();
     assert!(highest < more, "{highest}: numbers are lost");
-    coordinator.kill().unwrap();
-    coordinator.wait().unwrap();
 }
 
 #[test]
@@ -156,7 +169,7 @@ fn ended_sessions_leave_no_thread_behind() {
     if std::env::var_os(ROLE).is_none() {
         // In a process of its own, as other tests start and end threads.
         let test = "ends::ended_sessions_leave_no_thread_behind";
-        let status = copy_of(test, OsStr::new("alone")).wait().unwrap();
+        let status = Copy::of(test, OsStr::new("alone")).0.wait().unwrap();
         assert!(status.success(), "{status}");
         return;
     }
