@@ -141,6 +141,9 @@ impl Flow {
     /// Except a directory into which a step writes by the spec: what that
     /// step will add is not there yet, so its own rule decides.
     pub fn preexisting(&mut self, path: &[u8], id: FileId, kind: FileKind) {
+        if self.state.names.get(path) == Some(&id) {
+            return;
+        }
         let first = !self.state.files.contains_key(&id);
         if first {
             let mut file = File::new(kind, None);

@@ -25,7 +25,7 @@ impl Engine {
         let dir = self.names.dir().as_os_str().as_bytes().to_vec();
         let inner = inside(&dir, path.as_os_str().as_bytes());
         let inner = inner.ok_or_else(|| AdminError::path(path, libc::EXDEV))?;
-        let found = self.names.walk(0, inner, follow);
+        let found = self.walk(0, inner, follow);
         self.settle();
         match found {
             Walk::Found { inode, .. } => Ok(inode),

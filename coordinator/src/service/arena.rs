@@ -56,6 +56,8 @@ struct State {
     parts: [BTreeSet<u32>; ORDERS],
     used: u64,
     peak: u64,
+    /// Chunks that the background thread is making ready right now.
+    coming: u32,
     stop: bool,
 }
 
@@ -64,6 +66,7 @@ pub(super) struct Arena {
     shared: Arc<Shared>,
     state: Mutex<State>,
     wanted: Condvar,
+    came: Condvar,
     ready_target: usize,
 }
 
@@ -81,6 +84,7 @@ impl Arena {
             shared,
             state: Mutex::new(state),
             wanted: Condvar::new(),
+            came: Condvar::new(),
             ready_target,
         }
     }
@@ -101,14 +105,27 @@ impl Arena {
     #[must_use]
     pub(super) fn take(&self, bytes: u64) -> Option<Run> {
         let mut state = self.state();
-        let run = if bytes == CHUNK {
-            let chunk = self.take_chunk(&mut state)?;
-            Run {
-                page: chunk * CHUNK_PAGES,
-                bytes,
+        let run = loop {
+            let taken = if bytes == CHUNK {
+                let chunk = self.take_chunk(&mut state);
+                chunk.map(|chunk| Run {
+                    page: chunk * CHUNK_PAGES,
+                    bytes,
+                })
+            } else {
+                self.take_part(&mut state, bytes)
+            };
+            match taken {
+                Some(run) => break run,
+                None if state.coming == 0 => return None,
+                // The last chunks are in the hands of the background thread.
+                None => {
+                    state = self
+                        .came
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
             }
-        } else {
-            self.take_part(&mut state, bytes)?
         };
         state.used += bytes;
         state.peak = state.peak.max(state.used);
@@ -217,12 +234,15 @@ impl Arena {
                     .unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
+            state.coming += 1;
             drop(state);
             let done = self.prepare(chunk, dirty);
             if done {
                 self.shared.arena.touch(u64::from(chunk) * CHUNK, CHUNK);
             }
             state = self.state();
+            state.coming -= 1;
+            self.came.notify_all();
             if done {
                 state.ready.push(chunk);
             } else {

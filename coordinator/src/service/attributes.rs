@@ -34,7 +34,7 @@ impl Engine {
                 self.names.get(inode).ok_or(libc::ENOENT)?;
                 Ok(Aim::Node(inode, self.names.path_of(inode)))
             }
-            Target::Path { name, follow } => match self.names.walk(name.base, name.path, follow) {
+            Target::Path { name, follow } => match self.walk(name.base, name.path, follow) {
                 Walk::Error(error) => Err(error),
                 Walk::Outside(path) => Ok(Aim::Native(path)),
                 Walk::Missing { path, .. } if self.excluded(&path) => Ok(Aim::Native(path)),
@@ -66,7 +66,13 @@ impl Engine {
             Aim::Missing(path) => return self.missing(client, thread, path),
             Aim::Node(inode, path) => (inode, path),
         };
-        let verdict = self.flow.reading(client.step, FileId(inode), &path);
+        // Only what holds bytes has something to wait for.
+        let is_file = self.names.get(inode).and_then(Node::file).is_some();
+        let verdict = if is_file {
+            self.flow.reading(client.step, FileId(inode), &path)
+        } else {
+            Reading::Free
+        };
         match verdict {
             Reading::UntilFinal if !self.flow.is_final(FileId(inode)) => self.wait(
                 client,
@@ -238,6 +244,9 @@ impl Engine {
             let node = self.names.get_mut(inode).ok_or(libc::ENOENT)?;
             change(&mut node.attr);
             node.attr.changed = now();
+            if let Kind::Directory(directory) = &mut node.kind {
+                directory.changed = true;
+            }
         }
         Ok(Answer::Ok)
     }

@@ -1,11 +1,15 @@
 //! Calls on names: directories, links, renames, listings.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use wire::limits::MAX_FRAME;
 use wire::message::{ENTRY_HEAD, Entry, Name, Target};
 
 use super::attributes::Aim;
 use super::engine::{Answer, Client, Engine, Outcome};
-use super::names::{Attr, Directory, Inode, Kind, Walk};
+use super::names::{Attr, Directory, Inode, Kind, Walk, join};
 use super::opens::bytes;
 use crate::flow::{FileId, FileKind, Reading, WaitFor};
 
@@ -40,7 +44,7 @@ pub(super) fn os_error(error: &std::io::Error) -> i32 {
 impl Engine {
     /// Where something new named `name` would go.
     fn place(&mut self, name: Name<'_>, directory: bool) -> Result<Place, i32> {
-        match self.names.walk(name.base, name.path, false) {
+        match self.walk(name.base, name.path, false) {
             Walk::Error(error) => Err(error),
             Walk::Outside(path) => Ok(Place::Native(path)),
             Walk::Found { inode, .. } => {
@@ -73,7 +77,7 @@ impl Engine {
 
     /// The name of something that exists.
     fn taken(&mut self, name: Name<'_>) -> Result<Taken, i32> {
-        match self.names.walk(name.base, name.path, false) {
+        match self.walk(name.base, name.path, false) {
             Walk::Error(error) => Err(error),
             Walk::Outside(path) => Ok(Taken::Native(path)),
             Walk::Missing { path, .. } if self.excluded(&path) => Ok(Taken::Native(path)),
@@ -202,6 +206,7 @@ impl Engine {
         }
         self.may_write(parent)?;
         self.names.load_if_directory(inode);
+        self.look_for_excluded(inode);
         match (self.names.directory(inode), directory) {
             (Some(_), false) => return Err(libc::EISDIR),
             (None, true) => return Err(libc::ENOTDIR),
@@ -218,6 +223,10 @@ impl Engine {
             self.names
                 .remove_shadow(inode)
                 .map_err(|error| os_error(&error))?;
+            if !self.spec.exclude().is_empty() && self.names.is_new_directory(inode) {
+                // It may be there on disk for the sake of an excluded file.
+                let _ = std::fs::remove_dir(Path::new(OsStr::from_bytes(path)));
+            }
         }
         self.names.unbind(parent, name);
         self.names.touch(parent);
@@ -289,7 +298,7 @@ impl Engine {
     /// `realpath(3)`.
     pub(super) fn canonical(&mut self, client: Client, name: Name<'_>) -> Outcome {
         let _ = client;
-        match self.names.walk(name.base, name.path, true) {
+        match self.walk(name.base, name.path, true) {
             Walk::Error(error) => Err(error),
             Walk::Outside(path) => Ok(Answer::Native(path, None)),
             Walk::Missing { path, .. } if self.excluded(&path) => Ok(Answer::Native(path, None)),
@@ -306,7 +315,7 @@ impl Engine {
     /// The kernel's path of a directory or of a file of the lower layer.
     pub(super) fn enter(&mut self, client: Client, name: Name<'_>, directory: bool) -> Outcome {
         let _ = client;
-        let inode = match self.names.walk(name.base, name.path, true) {
+        let inode = match self.walk(name.base, name.path, true) {
             Walk::Error(error) => return Err(error),
             Walk::Outside(path) => return Ok(Answer::Native(path, None)),
             Walk::Missing { path, .. } if self.excluded(&path) => {
@@ -333,6 +342,44 @@ impl Engine {
         Ok(Answer::Native(bytes(&lower), Some(inode)))
     }
 
+    /// Excluded files come and go on disk, without the session: brings those in
+    /// a directory up to date.
+    fn look_for_excluded(&mut self, inode: Inode) {
+        if self.spec.exclude().is_empty() || self.names.directory(inode).is_none() {
+            return;
+        }
+        let path = self.names.path_of(inode);
+        let disk = Path::new(OsStr::from_bytes(&path));
+        let excluded = |engine: &Self, name: &[u8]| engine.excluded(&join(&path, name));
+        for entry in std::fs::read_dir(disk).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if excluded(self, name.as_bytes()) {
+                self.names.appeared(inode, &entry.path(), name.as_bytes());
+            }
+        }
+        let known: Vec<_> = self
+            .names
+            .directory(inode)
+            .map_or_else(Vec::new, |directory| {
+                let entries = directory.after(0);
+                entries.map(|(_, entry)| entry.name.clone()).collect()
+            });
+        let is_there = |name: &[u8]| {
+            let place = disk.join(OsStr::from_bytes(name));
+            place.symlink_metadata().is_ok()
+        };
+        for name in &known {
+            if !excluded(self, name) || is_there(name) {
+                continue;
+            }
+            if let Some(gone) = self.names.vanished(inode, name) {
+                self.flow.unlinked(&join(&path, name));
+                self.drop_unused(gone);
+            }
+        }
+        self.announce_found();
+    }
+
     /// Entries of a directory after `cookie`.
     pub(super) fn list(
         &mut self,
@@ -342,6 +389,9 @@ impl Engine {
         thread: u32,
     ) -> Outcome {
         self.names.load_if_directory(inode);
+        if cookie == 0 {
+            self.look_for_excluded(inode);
+        }
         self.settle();
         let path = self.names.path_of(inode);
         let reading = self.flow.listing(client.step, FileId(inode), &path);

@@ -14,7 +14,7 @@ use wire::message::{Attributes, Request};
 use super::arena::Arena;
 use super::deadlock::Quiet;
 use super::members::StepRun;
-use super::names::{Inode, Names};
+use super::names::{Inode, Names, Walk};
 use super::opens::{Ofds, Watch};
 use super::processes::Processes;
 use super::records::Records;
@@ -56,6 +56,8 @@ pub(super) type Outcome = Result<Answer, i32>;
 pub(super) struct Client {
     /// Its process record.
     pub process: u32,
+    /// Generation of that record.
+    pub generation: u32,
     /// Its step.
     pub step: StepId,
 }
@@ -102,6 +104,8 @@ pub(super) struct Engine {
     listers: HashMap<Inode, Vec<WaitId>>,
     next_wait: u64,
     pub(super) draining: bool,
+    /// When to look for lost closes once more.
+    pub(super) rescan_at: Option<Instant>,
     pub(super) runs: HashMap<StepId, StepRun>,
     pub(super) quiet: Quiet,
 }
@@ -150,9 +154,17 @@ impl Engine {
             listers: HashMap::new(),
             next_wait: 0,
             draining: false,
+            rescan_at: None,
             runs: HashMap::new(),
             quiet: Quiet::default(),
         }
+    }
+
+    /// Whether the client's record is its own still: a process that greets once
+    /// more, after `exec` or on another connection, has another.
+    pub(super) fn knows(&self, client: Client) -> bool {
+        let known = self.processes.get(client.process);
+        known.is_some_and(|known| known.generation == client.generation)
     }
 
     /// Answers one request of an attached process.
@@ -365,9 +377,7 @@ impl Engine {
 
     /// Carries out what the state machine has decided.
     pub(super) fn settle(&mut self) {
-        for inode in self.names.take_found() {
-            self.announce_lower(inode);
-        }
+        self.announce_found();
         let mut failed = Vec::new();
         loop {
             let effects = self.flow.take_effects();
@@ -388,7 +398,21 @@ impl Engine {
         }
     }
 
-    /// Tells the state machine of what was found in the lower layer.
+    /// Follows a path (see [`Names::walk`]); what that finds in the lower layer
+    /// is known to the state machine before anything happens to it.
+    pub(super) fn walk(&mut self, base: Inode, path: &[u8], follow: bool) -> Walk {
+        let walk = self.names.walk(base, path, follow);
+        self.announce_found();
+        walk
+    }
+
+    /// Tells the state machine of all that was found in the lower layer.
+    pub(super) fn announce_found(&mut self) {
+        for inode in self.names.take_found() {
+            self.announce_lower(inode);
+        }
+    }
+
     fn announce_lower(&mut self, inode: Inode) {
         let Some(node) = self.names.get(inode) else {
             return;
@@ -520,8 +544,23 @@ impl Engine {
     }
 
     /// Whether the spec sends this path to the real file system.
+    /// What lies in an excluded directory is excluded with it.
     pub(super) fn excluded(&self, path: &[u8]) -> bool {
-        self.spec.rules_for(path).excluded
+        !self.spec.exclude().is_empty() && self.said_above(path, |rules| rules.excluded)
+    }
+
+    /// Whether the spec says so of the path, or of a directory above it below
+    /// `CAPIO_DIR`.
+    pub(super) fn said_above(
+        &self,
+        path: &[u8],
+        says: impl Fn(&capio_specs::PathRules) -> bool,
+    ) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        let root = self.names.dir().as_os_str().as_bytes().len();
+        let slashes = (root + 1..path.len()).filter(|&at| path.get(at) == Some(&b'/'));
+        let mut ways = slashes.filter_map(|end| path.get(..end)).chain([path]);
+        ways.any(|way| says(&self.spec.rules_for(way)))
     }
 
     /// Marks the file as one that may be read as a stream, if its rules say so.

@@ -33,13 +33,18 @@ impl Engine {
         self.draining = true;
         self.drain_closes();
         let mut report = DrainReport::default();
-        let apply = success || self.config.keep_on_failure;
+        let apply = (success || self.config.keep_on_failure) && self.config.keep != Keep::None;
         let staged = self.stage_all(apply, &mut report);
         if apply {
             let kept = self.commit_all(staged, &mut report);
             self.keep_directories(&kept, &mut report);
             self.keep_links(&mut report);
-            self.remove_all(&kept, &mut report);
+            if report.errors.is_empty() {
+                self.remove_all(&kept, &mut report);
+            } else if self.names.removed().next().is_some() {
+                let reason = "nothing was removed on disk, as not all files could be written";
+                report.errors.push(reason.to_owned());
+            }
         }
         report.kept.sort_by(|a, b| a.path.cmp(&b.path));
         report.dropped.sort_by(|a, b| a.path.cmp(&b.path));
@@ -62,8 +67,7 @@ impl Engine {
                 continue;
             };
             let paths = self.names.paths_of(inode);
-            let untouched = file.record.is_none() && !file.modified;
-            if paths.is_empty() || untouched || !self.differs(inode, file) {
+            if paths.is_empty() || !self.differs(inode, file) {
                 continue;
             }
             let bytes = file.record.map_or(0, |record| self.records.size(record));
@@ -107,19 +111,23 @@ impl Engine {
             return true;
         };
         let paths = self.names.paths_of(inode);
-        file.modified
-            || !paths
-                .iter()
-                .any(|path| path == lower.as_os_str().as_bytes())
+        let is_there = |path: &Vec<u8>| {
+            let path = Path::new(OsStr::from_bytes(path));
+            path == lower
+                || path
+                    .symlink_metadata()
+                    .is_ok_and(|meta| is_original(file, &meta))
+        };
+        let changed = file.record.is_some() && file.modified;
+        changed || !paths.iter().all(is_there)
     }
 
     fn keep_reason(&self, file: &FileNode, paths: &[Vec<u8>]) -> Option<KeepReason> {
         let keep = self.config.keep;
-        let permanent = paths.iter().any(|path| self.spec.rules_for(path).permanent);
         if keep == Keep::None {
             return None;
         }
-        if permanent {
+        if paths.iter().any(|path| self.is_permanent(path)) {
             return Some(KeepReason::Permanent);
         }
         let replaces = |path: &Vec<u8>| {
@@ -135,6 +143,11 @@ impl Engine {
             Keep::Outputs if !file.consumed => Some(KeepReason::Output),
             _ => None,
         }
+    }
+
+    /// What lies in a permanent directory is permanent with it.
+    fn is_permanent(&self, path: &[u8]) -> bool {
+        !self.spec.permanent().is_empty() && self.said_above(path, |rules| rules.permanent)
     }
 
     /// Writes the file beside its place, synced.
@@ -253,13 +266,14 @@ impl Engine {
             return path.to_path_buf();
         };
         let file = self.names.get(inode).and_then(|node| node.file());
+        let now = super::names::seen(&meta);
         let unchanged = file.is_some_and(|file| {
-            file.lower.as_deref() == Some(path)
-                && file
-                    .seen
-                    .is_none_or(|seen| seen == super::names::seen(&meta))
+            let original = file.lower.as_deref() == Some(path) || is_original(file, &meta);
+            original && file.seen.is_none_or(|seen| seen == now)
         });
-        if unchanged || self.names.removed().any(|removed| removed == path) {
+        let gave_way = self.names.removed().any(|removed| removed == path)
+            && self.names.was_at(path).is_none_or(|seen| seen == now);
+        if unchanged || gave_way {
             return path.to_path_buf();
         }
         let mut beside = path.as_os_str().to_owned();
@@ -280,15 +294,28 @@ impl Engine {
             let Kind::Directory(directory) = &node.kind else {
                 continue;
             };
-            if directory.lower.is_some() || node.names.is_empty() {
+            let path = PathBuf::from(OsStr::from_bytes(&self.names.path_of(node.inode)));
+            if directory.lower.as_deref() == Some(&path) {
+                if directory.changed
+                    && let Err(error) = set_path_attributes(&path, &node.attr)
+                {
+                    report.errors.push(format!(
+                        "the attributes of {} could not be set: {error}",
+                        path.display()
+                    ));
+                }
                 continue;
             }
-            let path = PathBuf::from(OsStr::from_bytes(&self.names.path_of(node.inode)));
+            if node.names.is_empty() {
+                continue;
+            }
             let above = kept
                 .range(path.clone()..)
                 .next()
                 .is_some_and(|k| k.starts_with(&path));
-            if above || (wanted && directory.is_empty()) {
+            let keeps = wanted || self.is_permanent(path.as_os_str().as_bytes());
+            let moved = directory.lower.is_some();
+            if above || moved || (keeps && directory.is_empty()) {
                 made.push((path, node.attr));
             }
         }
@@ -296,7 +323,7 @@ impl Engine {
         for (path, attr) in &made {
             let done = self
                 .make_parents(path)
-                .and_then(|()| set_attributes(&File::open(path)?, attr));
+                .and_then(|()| set_path_attributes(path, attr));
             if let Err(error) = done {
                 report
                     .errors
@@ -307,15 +334,18 @@ impl Engine {
 
     /// Symbolic links that the session made.
     fn keep_links(&self, report: &mut DrainReport) {
-        if !matches!(self.config.keep, Keep::Outputs | Keep::All) {
-            return;
-        }
+        let wanted = matches!(self.config.keep, Keep::Outputs | Keep::All);
+        let from_disk = self.names.found_on_disk();
         for node in self.names.iter() {
             let Kind::Symlink(content) = &node.kind else {
                 continue;
             };
+            let wanted = wanted || from_disk.contains(&node.inode);
             let content = Path::new(OsStr::from_bytes(content));
             for path in self.names.paths_of(node.inode) {
+                if !wanted && !self.is_permanent(&path) {
+                    continue;
+                }
                 let path = Path::new(OsStr::from_bytes(&path));
                 if fs::read_link(path).is_ok_and(|now| now == content) {
                     continue;
@@ -336,6 +366,12 @@ impl Engine {
         }
     }
 
+    /// Whether somebody else has changed what the session had found there.
+    fn was_replaced(&self, path: &Path, now: &fs::Metadata) -> bool {
+        let was = self.names.was_at(path);
+        was.is_some_and(|was| was != super::names::seen(now))
+    }
+
     /// Names that the session removed and did not make again.
     fn remove_all(&mut self, kept: &BTreeSet<PathBuf>, report: &mut DrainReport) {
         let dir = self.names.dir().as_os_str().as_bytes().to_vec();
@@ -347,18 +383,25 @@ impl Engine {
                 .unwrap_or_default()
                 .to_vec();
             let again = matches!(
-                self.names.walk(0, &inner, false),
+                self.walk(0, &inner, false),
                 super::names::Walk::Found { .. }
             );
             if again || kept.contains(path) {
                 continue;
             }
+            let shown = self.display_path(bytes);
             let done = match path.symlink_metadata() {
                 Err(_) => continue,
                 Ok(meta) if meta.is_dir() => fs::remove_dir(path),
+                Ok(meta) if self.was_replaced(path, &meta) => {
+                    report.errors.push(format!(
+                        "{shown} was removed by the run but changed meanwhile by somebody else: \
+                         it was left"
+                    ));
+                    continue;
+                }
                 Ok(_) => fs::remove_file(path),
             };
-            let shown = self.display_path(bytes);
             match done {
                 Ok(()) => report.kept.push(KeptFile {
                     path: format!("{shown} (removed)"),
@@ -371,6 +414,15 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whether this is what the file was on disk, by any name.
+fn is_original(file: &FileNode, meta: &fs::Metadata) -> bool {
+    file.identity == Some((meta.dev(), meta.ino()))
+}
+
+fn set_path_attributes(path: &Path, attr: &Attr) -> io::Result<()> {
+    set_attributes(&File::open(path)?, attr)
 }
 
 /// Owner (as far as allowed), permissions and times.

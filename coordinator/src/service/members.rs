@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::engine::{Client, Engine};
 use super::proc_scan;
+use super::processes::Process;
 use crate::flow::{Ending, StepId};
 use crate::session::StepEnd;
 
@@ -23,6 +24,11 @@ pub(super) struct StepRun {
 }
 
 impl StepRun {
+    /// Takes note of a death by `signal`.
+    pub(super) fn note_killed(&mut self, signal: i32) {
+        self.killed.get_or_insert(signal);
+    }
+
     /// Whether it has no process (without supervision).
     pub(super) fn is_idle(&self) -> bool {
         self.idle_since.is_some()
@@ -39,13 +45,15 @@ impl Engine {
         pid: i32,
         app: &str,
         ended: Arc<OwnedFd>,
-    ) -> Result<(Client, u32), i32> {
+    ) -> Result<Client, i32> {
         if self.draining {
             return Err(libc::ESHUTDOWN);
         }
         if let Some(old) = self.processes.of_pid(pid) {
             // The same process after `exec`, or after it lost its connection.
-            self.retire(old);
+            if let Some(step) = self.retire(old) {
+                self.look_idle(step);
+            }
         }
         let step = self.flow.step(app);
         let (process, generation) = self.processes.join(pid, step, ended)?;
@@ -56,7 +64,12 @@ impl Engine {
             self.flow.step_started(step);
         }
         self.settle();
-        Ok((Client { process, step }, generation))
+        let client = Client {
+            process,
+            generation,
+            step,
+        };
+        Ok(client)
     }
 
     fn retire(&mut self, process: u32) -> Option<StepId> {
@@ -64,6 +77,13 @@ impl Engine {
         self.wipe_unpublished(process);
         self.forget_waits(process);
         self.processes.leave(process).map(|gone| gone.step)
+    }
+
+    /// Without a process a step ends in a while, unless another one joins it.
+    fn look_idle(&mut self, step: StepId) {
+        let idle = self.processes.count(step) == 0;
+        let run = self.runs.entry(step).or_default();
+        run.idle_since = idle.then(Instant::now);
     }
 
     /// A client speaks another version of the protocol.
@@ -75,24 +95,24 @@ impl Engine {
     }
 
     /// Process record `process` has ended; everything it held is free.
-    pub(super) fn process_ended(&mut self, process: u32, generation: u32) {
-        let Some(known) = self.processes.get(process) else {
-            return;
-        };
-        if known.generation != generation {
+    pub(super) fn process_ended(&mut self, client: Client) {
+        if !self.knows(client) {
             return;
         }
-        let signal = known.killed_by().filter(|signal| *signal != 0);
+        let process = client.process;
+        let known = self.processes.get(process);
+        let signal = known.and_then(Process::killed_by);
+        // Who writes to a pipe that nobody reads any more ends like this.
+        let signal = signal.filter(|signal| !matches!(*signal, 0 | libc::SIGPIPE));
         // Its last closes were queued before its end was.
         self.drain_closes();
         let Some(step) = self.retire(process) else {
             return;
         };
         self.records.reap_limbo();
-        let idle = self.processes.count(step) == 0;
         let run = self.runs.entry(step).or_default();
         run.killed = run.killed.or(signal);
-        run.idle_since = idle.then(Instant::now);
+        self.look_idle(step);
         self.settle();
     }
 
@@ -100,6 +120,10 @@ impl Engine {
     /// are gone.
     pub(super) fn tick(&mut self, now: Instant) {
         self.records.reap_limbo();
+        if self.rescan_at.is_some_and(|at| at <= now) {
+            self.rescan(now);
+            self.drain_closes();
+        }
         if !self.config.supervised {
             let grace = self.config.step_grace;
             let over = |run: &StepRun| {

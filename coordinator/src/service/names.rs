@@ -6,7 +6,7 @@
 //! number is its shadow's. All other inode numbers count up from 2^40 and never
 //! repeat.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -97,9 +97,11 @@ pub(super) struct FileNode {
     pub record: Option<u32>,
     /// Where it lies on disk.
     pub lower: Option<PathBuf>,
-    /// What was there when its content was brought into the cache: see
-    /// [`seen`].
-    pub seen: Option<(i64, u64)>,
+    /// What was there when it was found, or when its content was brought into
+    /// the cache: see [`seen`].
+    pub seen: Option<Seen>,
+    /// Device and inode there.
+    pub identity: Option<(u64, u64)>,
     /// Step that made it.
     pub creator: Option<StepId>,
     /// Content or attributes differ from what is on disk.
@@ -132,6 +134,8 @@ pub(super) struct Directory {
     subdirectories: u32,
     /// Where it lies on disk.
     pub lower: Option<PathBuf>,
+    /// Owner, permissions or times differ from what is on disk.
+    pub changed: bool,
     loaded: bool,
 }
 
@@ -281,8 +285,9 @@ pub(super) struct Names {
     dir: PathBuf,
     shadow: PathBuf,
     lower: HashMap<(u64, u64), Inode>,
-    /// Paths on disk whose names are gone in the session.
-    removed: std::collections::BTreeSet<PathBuf>,
+    /// Paths on disk whose names are gone in the session, and for files what
+    /// was there.
+    removed: BTreeMap<PathBuf, Option<Seen>>,
     /// What `Names` found in the lower layer since last asked.
     found: Vec<Inode>,
 }
@@ -313,7 +318,7 @@ impl Names {
             dir: dir.to_path_buf(),
             shadow: shadow.to_path_buf(),
             lower: HashMap::new(),
-            removed: std::collections::BTreeSet::new(),
+            removed: BTreeMap::new(),
             found: Vec::new(),
         })
     }
@@ -369,7 +374,19 @@ impl Names {
 
     /// Paths on disk whose names are gone.
     pub(super) fn removed(&self) -> impl Iterator<Item = &Path> {
-        self.removed.iter().map(PathBuf::as_path)
+        self.removed.keys().map(PathBuf::as_path)
+    }
+
+    /// All that was found in the lower layer.
+    #[must_use]
+    pub(super) fn found_on_disk(&self) -> HashSet<Inode> {
+        self.lower.values().copied().collect()
+    }
+
+    /// What was at a path on disk whose name is gone, if that was a file.
+    #[must_use]
+    pub(super) fn was_at(&self, removed: &Path) -> Option<Seen> {
+        self.removed.get(removed).copied().flatten()
     }
 
     /// Files and directories seen in the lower layer for the first time since
@@ -519,7 +536,7 @@ impl Names {
         Walk::Missing {
             parent: None,
             name: Vec::new(),
-            path: join(&path, tail),
+            path: append(path, tail),
             slash: false,
         }
     }
@@ -551,6 +568,25 @@ impl Names {
         }
     }
 
+    /// Takes in what has appeared on disk as `name` in `parent`, if it is new.
+    pub(super) fn appeared(&mut self, parent: Inode, path: &Path, name: &[u8]) {
+        if self
+            .directory(parent)
+            .is_some_and(|dir| dir.get(name).is_none())
+        {
+            self.load_entry(parent, path, name.to_vec());
+        }
+    }
+
+    /// Forgets a name that has vanished from the disk, and what had no other.
+    pub(super) fn vanished(&mut self, parent: Inode, name: &[u8]) -> Option<Inode> {
+        let inode = self.lookup(parent, name)?;
+        if self.directory(inode).is_some() {
+            self.remove_shadow(inode).ok()?;
+        }
+        self.unbind(parent, name)
+    }
+
     fn load_entry(&mut self, parent: Inode, path: &Path, name: Vec<u8>) {
         let Ok(meta) = fs::symlink_metadata(path) else {
             return;
@@ -560,9 +596,10 @@ impl Names {
             .lower
             .get(&identity)
             .copied()
-            .filter(|_| !meta.is_dir());
+            .filter(|inode| !meta.is_dir() && self.nodes.contains_key(inode));
         if let Some(inode) = known {
             self.bind(parent, name, inode);
+            self.found.push(inode);
             return;
         }
         let Some(kind) = lower_kind(path, &meta) else {
@@ -636,9 +673,7 @@ impl Names {
         let entry = directory.remove(name)?;
         if let Some(lower) = &directory.lower {
             let path = lower.join(OsStr::from_bytes(name));
-            if path.symlink_metadata().is_ok() {
-                self.removed.insert(path);
-            }
+            self.note_removed(path, entry.inode);
         }
         if let Some(node) = self.nodes.get_mut(&entry.inode) {
             node.names
@@ -646,6 +681,30 @@ impl Names {
             node.attr.changed = now();
         }
         Some(entry.inode)
+    }
+
+    /// What was at `path` on disk, if something was, is to go.
+    fn note_removed(&mut self, path: PathBuf, inode: Inode) {
+        if path.symlink_metadata().is_ok() {
+            let file = self.nodes.get(&inode).and_then(Node::file);
+            let seen = file.and_then(|file| file.seen);
+            self.removed.entry(path).or_insert(seen);
+        }
+    }
+
+    /// All that lies below a directory on disk goes with its name.
+    fn note_tree_removed(&mut self, inode: Inode) {
+        let Some(directory) = self.directory(inode) else {
+            return;
+        };
+        let lower = directory.lower.clone();
+        let entries: Vec<_> = directory.entries.values().cloned().collect();
+        for entry in entries {
+            if let Some(lower) = &lower {
+                self.note_removed(lower.join(OsStr::from_bytes(&entry.name)), entry.inode);
+            }
+            self.note_tree_removed(entry.inode);
+        }
     }
 
     /// Moves a name; the target name must be free.
@@ -659,6 +718,7 @@ impl Names {
             let target = self.shadow_of(to.0).join(OsStr::from_bytes(to.1));
             fs::rename(self.shadow_of(inode), target)?;
         }
+        self.note_tree_removed(inode);
         self.unbind(from.0, from.1);
         self.bind(to.0, to.1.to_vec(), inode);
         Ok(())
@@ -695,6 +755,8 @@ impl Names {
             (false, true) => fs::rename(&b_shadow, &a_shadow)?,
             (false, false) => {}
         }
+        self.note_tree_removed(a);
+        self.note_tree_removed(b);
         self.unbind(one.0, one.1);
         self.unbind(other.0, other.1);
         self.bind(other.0, other.1.to_vec(), a);
@@ -703,7 +765,7 @@ impl Names {
     }
 
     /// Loads a whole subtree: its lower paths stay right when it moves.
-    fn load_tree(&mut self, inode: Inode) {
+    pub(super) fn load_tree(&mut self, inode: Inode) {
         self.load_if_directory(inode);
         let Some(directory) = self.directory(inode) else {
             return;
@@ -730,6 +792,13 @@ impl Names {
             };
             at = *parent;
         }
+    }
+
+    /// Whether the session made this directory.
+    #[must_use]
+    pub(super) fn is_new_directory(&self, inode: Inode) -> bool {
+        self.directory(inode)
+            .is_some_and(|directory| directory.lower.is_none())
     }
 
     /// Removes the shadow of an empty directory that is about to lose its name.
@@ -782,13 +851,18 @@ fn lower_kind(path: &Path, meta: &fs::Metadata) -> Option<Kind> {
     }
     Some(Kind::File(FileNode {
         lower: Some(path.to_path_buf()),
+        seen: Some(seen(meta)),
+        identity: Some((meta.dev(), meta.ino())),
         ..FileNode::default()
     }))
 }
 
 /// Modification time (ns) and size: tells whether an original has changed.
+pub(super) type Seen = (i64, u64);
+
+/// That of a file on disk.
 #[must_use]
-pub(super) fn seen(meta: &fs::Metadata) -> (i64, u64) {
+pub(super) fn seen(meta: &fs::Metadata) -> Seen {
     (
         meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
         meta.size(),
@@ -807,6 +881,25 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
         .position(|&byte| byte == b'/')
         .unwrap_or(path.len());
     path.split_at(end)
+}
+
+/// `path` and what follows it where nothing exists: `.` and `..` can only be
+/// taken by their letters.
+fn append(mut path: Vec<u8>, tail: &[u8]) -> Vec<u8> {
+    for component in tail.split(|&byte| byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => {
+                let slash = path.iter().rposition(|&byte| byte == b'/');
+                path.truncate(slash.unwrap_or(0));
+            }
+            name => {
+                path.push(b'/');
+                path.extend_from_slice(name);
+            }
+        }
+    }
+    path
 }
 
 /// `a/b`; `a` alone when `b` is empty.
@@ -904,7 +997,7 @@ mod tests {
         names.rename((root, b"in"), (root, b"moved")).unwrap();
         assert_eq!(found(names.walk(0, b"moved/a", true)), a);
         assert!(matches!(names.walk(0, b"in", true), Walk::Missing { .. }));
-        assert_eq!(names.removed().count(), 1);
+        assert_eq!(names.removed().count(), 3);
         let deep = found(names.walk(0, b"moved/deep", true));
         assert!(names.shadow_of(deep).is_dir());
     }

@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -56,6 +56,8 @@ pub(super) struct Ofd {
     pub flags: i32,
     /// The path it was opened by.
     pub path: Vec<u8>,
+    /// When.
+    pub since: Instant,
 }
 
 impl Ofd {
@@ -140,9 +142,20 @@ impl Ofds {
         let opened = open(&name, kept, Mode::empty());
         std::fs::remove_file(&name).map_err(errno)?;
         let fd = opened?;
-        // A write that misses the shim must fail: EFBIG.
+        // A write that misses the shim must fail: beyond this offset (EINVAL),
+        // or at this end (EFBIG).
         nix::unistd::lseek(fd.as_fd(), i64::MAX, nix::unistd::Whence::SeekSet)?;
+        if flags & libc::O_APPEND != 0 {
+            self.end_of_appends(record).map_err(errno)?;
+        }
         Ok(fd)
+    }
+
+    /// Puts the end of a reservation where nothing can be appended: without
+    /// its bytes, which are never there.
+    fn end_of_appends(&self, record: u32) -> io::Result<()> {
+        let file = File::options().write(true).open(self.reservation(record))?;
+        file.set_len(i64::MAX as u64)
     }
 }
 
@@ -206,7 +219,7 @@ impl Engine {
         }
         let exclusive = flags & libc::O_CREAT != 0 && flags & libc::O_EXCL != 0;
         let follow = flags & libc::O_NOFOLLOW == 0 && !exclusive;
-        match self.names.walk(name.base, name.path, follow) {
+        match self.walk(name.base, name.path, follow) {
             Walk::Error(error) => Err(error),
             Walk::Outside(path) => Ok(Answer::Native(path, None)),
             Walk::Found {
@@ -262,7 +275,7 @@ impl Engine {
         let slashes = (root + 1..path.len()).filter(|&at| path[at] == b'/');
         for end in slashes {
             let inner = &path[root..end];
-            if matches!(self.names.walk(0, inner, true), Walk::Missing { .. }) {
+            if matches!(self.walk(0, inner, true), Walk::Missing { .. }) {
                 return path[..end].to_vec();
             }
         }
@@ -493,6 +506,7 @@ impl Engine {
             step: client.step,
             flags,
             path,
+            since: Instant::now(),
         };
         self.ofds.open.insert(id, ofd);
         if writes {
@@ -558,10 +572,18 @@ impl Engine {
 
     /// Takes note of all open file descriptions that were closed.
     pub(super) fn drain_closes(&mut self) {
-        for closed in self.watch.closed() {
-            match closed {
-                Some(id) => self.closed(id),
-                None => self.rescan(),
+        // Once more after a look around: what that found closed is told too,
+        // and must not be taken for the end of a later use of its number.
+        loop {
+            let events = self.watch.closed();
+            if events.is_empty() {
+                break;
+            }
+            for closed in events {
+                match closed {
+                    Some(id) => self.closed(id),
+                    None => self.rescan(Instant::now()),
+                }
             }
         }
         self.settle();
@@ -596,17 +618,24 @@ impl Engine {
     }
 
     fn closed_file(&mut self, ofd: &Ofd, written: u64) {
+        let killed = if ofd.writes() {
+            self.killed_by(ofd.pid)
+        } else {
+            None
+        };
         let Some(file) = self.names.file_mut(ofd.inode) else {
             return;
         };
         file.open = file.open.saturating_sub(1);
-        file.modified |= written > 0;
+        // Who was killed may have written more than it has counted.
+        file.modified |= written > 0 || killed.is_some();
         if ofd.writes() {
             file.writers = file.writers.saturating_sub(1);
             if file.writers == 0 {
                 self.records.trim(ofd.record);
             }
-            if self.is_killed(ofd.pid) {
+            if let Some(signal) = killed {
+                self.runs.entry(ofd.step).or_default().note_killed(signal);
                 self.flow.writer_died(FileId(ofd.inode), ofd.step);
             } else {
                 self.flow.writer_closed(FileId(ofd.inode), ofd.step);
@@ -615,12 +644,12 @@ impl Engine {
         self.drop_unused(ofd.inode);
     }
 
-    /// Whether the process was killed, or is being killed, by a signal.
-    fn is_killed(&self, pid: i32) -> bool {
+    /// The signal that has killed the process, or kills it right now.
+    fn killed_by(&self, pid: i32) -> Option<i32> {
         let process = self.processes.of_pid(pid);
         let known = process.and_then(|process| self.processes.get(process));
         let signal = known.map_or_else(|| killed_by(pid), Process::killed_by);
-        signal.is_some_and(|signal| signal != 0)
+        signal.filter(|signal| *signal != 0)
     }
 
     /// Forgets a file that has neither a name nor an open description.
@@ -645,16 +674,17 @@ impl Engine {
         self.records.release(record);
     }
 
-    /// After lost events: what no process has open any more is closed.
-    fn rescan(&mut self) {
+    /// After lost events: what no process has open any more is closed. A
+    /// descriptor may still be on its way to the process that asked for it, so
+    /// that young ones are looked at later.
+    pub(super) fn rescan(&mut self, now: Instant) {
+        const ON_ITS_WAY: Duration = Duration::from_secs(2);
         let open = super::proc_scan::open_names(&self.session.join(place::OPEN));
-        let gone: Vec<_> = self
-            .ofds
-            .open
-            .keys()
-            .filter(|id| !open.contains(id))
-            .copied()
-            .collect();
+        let candidates = self.ofds.open.iter().filter(|(id, _)| !open.contains(id));
+        let is_young = |ofd: &Ofd| now.duration_since(ofd.since) < ON_ITS_WAY;
+        let (young, gone): (Vec<_>, Vec<_>) = candidates.partition(|(_, ofd)| is_young(ofd));
+        self.rescan_at = (!young.is_empty()).then(|| now + ON_ITS_WAY);
+        let gone: Vec<u32> = gone.into_iter().map(|(id, _)| *id).collect();
         gone.into_iter().for_each(|id| self.closed(id));
     }
 
@@ -685,6 +715,13 @@ impl Engine {
     /// `F_SETFL`.
     pub(super) fn set_flags(&mut self, id: u32, flags: i32) -> Outcome {
         const SETTABLE: i32 = libc::O_APPEND | libc::O_NONBLOCK | libc::O_NOATIME;
+        let ofd = self.ofds.open.get(&id).ok_or(libc::EBADF)?;
+        if flags & libc::O_APPEND != 0 && ofd.writes() {
+            let record = ofd.record;
+            self.ofds
+                .end_of_appends(record)
+                .map_err(|error| errno(error) as i32)?;
+        }
         let ofd = self.ofds.open.get_mut(&id).ok_or(libc::EBADF)?;
         ofd.flags = (ofd.flags & !SETTABLE) | (flags & SETTABLE);
         self.shared
@@ -697,7 +734,7 @@ impl Engine {
     /// What became of the writes that a dead process had begun: nothing.
     pub(super) fn wipe_unpublished(&mut self, process: u32) {
         for (record, start, end) in self.processes.writes(process) {
-            let known = self.ofds.iter().any(|(_, ofd)| ofd.record == record);
+            let known = self.records.is_used(record);
             let from = start.max(self.records.size(record));
             if known && from < end {
                 self.records.wipe(record, from, end);

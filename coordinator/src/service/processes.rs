@@ -28,7 +28,10 @@ impl Process {
     /// has ended, by itself. `None`: it lives, or nobody knows any more.
     #[must_use]
     pub(super) fn killed_by(&self) -> Option<i32> {
-        exit_signal(&self.ended).or_else(|| killed_by(self.pid))
+        // It may be reaped, and then be known to its descriptor, in between.
+        exit_signal(&self.ended)
+            .or_else(|| killed_by(self.pid))
+            .or_else(|| exit_signal(&self.ended))
     }
 }
 

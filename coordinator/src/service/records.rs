@@ -38,6 +38,10 @@ pub(super) struct Records {
     next_block: u32,
     limbo: Vec<Limbo>,
     withheld: HashMap<u32, BTreeMap<u64, u64>>,
+    /// Bytes granted beyond what is written, by record, as of when that was
+    /// looked at last; and their sum.
+    outstanding: HashMap<u32, u64>,
+    outstanding_sum: u64,
     /// Process records in use lie below.
     pub process_end: u32,
 }
@@ -55,6 +59,8 @@ impl Records {
             next_block: 0,
             limbo: Vec::new(),
             withheld: HashMap::new(),
+            outstanding: HashMap::new(),
+            outstanding_sum: 0,
             process_end: 0,
         }
     }
@@ -92,6 +98,13 @@ impl Records {
         }
         self.set_attr(record, attr);
         Ok(record)
+    }
+
+    /// Whether a file has this record.
+    #[must_use]
+    pub(super) fn is_used(&self, record: u32) -> bool {
+        // Counted up by `create` and by `release`.
+        record < self.next && self.shared.file(record).generation.load(SeqCst) % 2 == 1
     }
 
     /// Sets owner, permissions and times.
@@ -230,7 +243,9 @@ impl Records {
         Ok(())
     }
 
-    /// Puts pages under `length` bytes at `offset`, and some ahead of need.
+    /// Puts pages under the start of `length` bytes at `offset`, and some more:
+    /// as far as grants that nobody has filled yet stay under an eighth of the
+    /// cache. The rest of a long write is asked for when it gets there.
     ///
     /// # Errors
     /// `EFBIG`, or `ENOSPC` when not even the first byte can be had.
@@ -240,18 +255,52 @@ impl Records {
             .ok_or(libc::EFBIG)?
             .min(MAX_FILE_SIZE);
         let first = Piece::at(offset).ok_or(libc::EFBIG)?;
-        let mut piece = self.back(record, first).map(|()| first)?;
-        while piece.start + piece.length < end {
-            let Some(next) = piece.next() else {
-                return Ok(());
-            };
-            if self.back(record, next).is_err() {
-                return Ok(());
-            }
+        let had = self.arena.usage().1;
+        self.back(record, first)?;
+        let allowance = self.allowance();
+        let asked = end.saturating_sub(first.start).min(allowance);
+        let ahead = end.min(AHEAD).min(allowance.saturating_sub(asked));
+        self.back_from(record, first, first.start + asked + ahead);
+        let given = self.arena.usage().1.saturating_sub(had);
+        *self.outstanding.entry(record).or_default() += given;
+        self.outstanding_sum += given;
+        Ok(())
+    }
+
+    /// Backs whole pieces after `piece` as far as `end`, while there is space.
+    fn back_from(&mut self, record: u32, mut piece: Piece, end: u64) {
+        while let Some(next) = piece.next()
+            && next.start + next.length <= end
+            && self.back(record, next).is_ok()
+        {
             piece = next;
         }
-        self.grant_ahead(record, piece, end);
-        Ok(())
+    }
+
+    /// Bytes that may be granted ahead of writing: so many that outstanding
+    /// grants stay under an eighth of the cache, and an eighth of what is free.
+    fn allowance(&mut self) -> u64 {
+        let (limit, used, _) = self.arena.usage();
+        if self.outstanding_sum > limit / 16 {
+            let records: Vec<u32> = self.outstanding.keys().copied().collect();
+            self.outstanding = records
+                .into_iter()
+                .map(|record| (record, self.unfilled(record)))
+                .filter(|(_, bytes)| *bytes > 0)
+                .collect();
+            self.outstanding_sum = self.outstanding.values().sum();
+        }
+        let left = (limit / 8).saturating_sub(self.outstanding_sum);
+        left.min(limit.saturating_sub(used) / 8)
+    }
+
+    /// Bytes of pages beyond the end of the file.
+    fn unfilled(&self, record: u32) -> u64 {
+        let size = self.size(record);
+        let pieces = self.backed(record, size, MAX_FILE_SIZE);
+        let beyond =
+            |piece: &Piece| piece.length - size.saturating_sub(piece.start).min(piece.length);
+        pieces.iter().map(|(piece, _)| beyond(piece)).sum()
     }
 
     /// Puts pages under all of the range, or none of it is promised.
@@ -260,6 +309,10 @@ impl Records {
     /// `ENOSPC`, `EFBIG`.
     pub(super) fn reserve(&mut self, record: u32, offset: u64, length: u64) -> Result<(), i32> {
         let end = offset.checked_add(length).ok_or(libc::EFBIG)?;
+        let (limit, used, _) = self.arena.usage();
+        if self.missing(record, offset, end, limit - used.min(limit)) {
+            return Err(libc::ENOSPC);
+        }
         let mut at = Piece::at(offset);
         while let Some(piece) = at
             && piece.start < end
@@ -270,18 +323,21 @@ impl Records {
         Ok(())
     }
 
-    /// As much again as the file has, up to [`AHEAD`] and an eighth of what is
-    /// free, so that a long stream asks seldom and a small file takes little.
-    fn grant_ahead(&mut self, record: u32, from: Piece, end: u64) {
-        let (limit, used, _) = self.arena.usage();
-        let ahead = end.min(AHEAD).min(limit.saturating_sub(used) / 8);
-        let mut piece = from;
-        while let Some(next) = piece.next()
-            && next.start + next.length <= end + ahead
-            && self.back(record, next).is_ok()
+    /// Whether the range lacks more than `free` bytes of pages.
+    fn missing(&self, record: u32, start: u64, end: u64, free: u64) -> bool {
+        let mut lacks = 0;
+        let mut at = Piece::at(start);
+        while let Some(piece) = at
+            && piece.start < end
+            && lacks <= free
         {
-            piece = next;
+            let entry = self.entry(record, piece.index);
+            if entry.is_none_or(|entry| entry.load(Relaxed) == 0) {
+                lacks += piece.length;
+            }
+            at = piece.next();
         }
+        lacks > free
     }
 
     /// Pieces from `from` on that have pages: piece and page number.
@@ -422,6 +478,8 @@ impl Records {
     pub(super) fn trim(&mut self, record: u32) {
         let size = self.size(record);
         self.drop_pieces(record, size);
+        let bytes = self.outstanding.remove(&record).unwrap_or(0);
+        self.outstanding_sum = self.outstanding_sum.saturating_sub(bytes);
     }
 
     /// Writes zeros over what has pages in the range.
@@ -458,6 +516,8 @@ impl Records {
 
     /// Forgets the file: no name and no open description is left.
     pub(super) fn release(&mut self, record: u32) {
+        let bytes = self.outstanding.remove(&record).unwrap_or(0);
+        self.outstanding_sum = self.outstanding_sum.saturating_sub(bytes);
         self.drop_pieces(record, 0);
         let file = self.shared.file(record);
         if let Some(root) = file.root.swap(0, SeqCst).checked_sub(1) {
@@ -484,7 +544,8 @@ impl Records {
         while let Some(first) = ranges.first_entry()
             && *first.key() <= sync.frontier.load(SeqCst)
         {
-            moved |= sync.frontier.fetch_max(first.remove(), SeqCst) < end;
+            let end = first.remove();
+            moved |= sync.frontier.fetch_max(end, SeqCst) < end;
         }
         let (file, lowest) = (self.shared.file(record), ranges.keys().next().copied());
         file.withheld.store(lowest.unwrap_or(u64::MAX), SeqCst);

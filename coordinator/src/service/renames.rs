@@ -34,8 +34,8 @@ impl Engine {
             libc::RENAME_EXCHANGE => true,
             _ => return Err(libc::EINVAL),
         };
-        let source = self.names.walk(from.base, from.path, false);
-        let target = self.names.walk(to.base, to.path, false);
+        let source = self.walk(from.base, from.path, false);
+        let target = self.walk(to.base, to.path, false);
         if let Some(native) = self.native_source(&source) {
             return self.rename_native(&native, target);
         }
@@ -129,6 +129,7 @@ impl Engine {
 
     /// `inode` takes the target's name, from whatever has it.
     fn replace(&mut self, inode: Inode, source: &End, target: End) -> Outcome {
+        self.load_tree(inode);
         if let Some(old) = target.inode {
             self.replaceable(inode, old)?;
             if self.names.directory(old).is_some() {
@@ -143,7 +144,6 @@ impl Engine {
             .map_err(|error| os_error(&error))?;
         self.names.touch(source.parent);
         self.names.touch(target.parent);
-        self.settle_lower();
         self.flow.renamed(&source.path, &target.path);
         self.after_rename(inode, &target.path, target.parent, target.inode);
         Ok(Answer::Ok)
@@ -151,21 +151,24 @@ impl Engine {
 
     /// Both names change places.
     fn exchange(&mut self, (a, one): (Inode, End), (b, other): (Inode, End)) -> Outcome {
+        self.load_tree(a);
+        self.load_tree(b);
         self.names
             .exchange((one.parent, &one.name), (other.parent, &other.name))
             .map_err(|error| os_error(&error))?;
         self.names.touch(one.parent);
         self.names.touch(other.parent);
-        self.settle_lower();
         self.flow.exchanged(&one.path, &other.path);
         self.after_rename(a, &other.path, other.parent, None);
         self.after_rename(b, &one.path, one.parent, None);
         Ok(Answer::Ok)
     }
 
-    /// What loading a tree has found must be known before its paths change.
-    fn settle_lower(&mut self) {
-        self.settle();
+    /// What lies below a directory on disk must be known before its paths
+    /// change.
+    fn load_tree(&mut self, inode: Inode) {
+        self.names.load_tree(inode);
+        self.announce_found();
     }
 
     fn after_rename(&mut self, inode: Inode, path: &[u8], parent: Inode, replaced: Option<Inode>) {

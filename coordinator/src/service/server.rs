@@ -210,17 +210,23 @@ async fn connection(engine: Shared, stream: UnixStream) -> io::Result<()> {
     } else {
         lock(&engine).attach(pid, &app, Arc::clone(&ended))
     };
-    let (client, generation) = match attached {
-        Ok(attached) => attached,
+    let client = match attached {
+        Ok(client) => client,
         Err(error) => return frames.send(&Reply::Error(error), &[]).await,
     };
-    watch_end(&engine, client, generation, ended)?;
-    welcome(&engine, &frames, client, generation, forked).await?;
+    watch_end(&engine, client, ended)?;
+    welcome(&engine, &frames, client, forked).await?;
     while let Some(body) = frames.next().await? {
         let Some(request) = decode::<Request<'_>>(body) else {
             return Err(io::Error::other("a message was malformed"));
         };
-        let answer = lock(&engine).handle(client, &request);
+        let answer = {
+            let mut engine = lock(&engine);
+            if !engine.knows(client) {
+                return Err(io::Error::other("the process has greeted anew"));
+            }
+            engine.handle(client, &request)
+        };
         reply(&frames, &answer).await?;
     }
     Ok(())
@@ -232,32 +238,21 @@ fn registered<T: AsRawFd>(descriptor: T) -> io::Result<AsyncFd<T>> {
     unsafe { AsyncFd::register(descriptor) }.map_err(io::Error::from)
 }
 
-fn watch_end(
-    engine: &Shared,
-    client: Client,
-    generation: u32,
-    ended: Arc<OwnedFd>,
-) -> io::Result<()> {
+fn watch_end(engine: &Shared, client: Client, ended: Arc<OwnedFd>) -> io::Result<()> {
     let (engine, ended) = (Arc::clone(engine), registered(ended)?);
     tokio::task::spawn_local(async move {
         if ended.readable().await.is_ok() {
-            lock(&engine).process_ended(client.process, generation);
+            lock(&engine).process_ended(client);
         }
     });
     Ok(())
 }
 
-async fn welcome(
-    engine: &Shared,
-    frames: &Frames,
-    client: Client,
-    generation: u32,
-    forked: bool,
-) -> io::Result<()> {
+async fn welcome(engine: &Shared, frames: &Frames, client: Client, forked: bool) -> io::Result<()> {
     let shared = Arc::clone(&lock(engine).shared);
     let reply = Reply::Welcome {
         process: client.process,
-        generation,
+        generation: client.generation,
         arena: shared.arena.bytes(),
     };
     let descriptors = shared.descriptors();

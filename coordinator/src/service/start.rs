@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
@@ -57,6 +58,7 @@ struct Running {
 /// What is needed once, at the end.
 struct Ending {
     server: JoinHandle<io::Result<()>>,
+    admin: UnixListener,
     pages: JoinHandle<()>,
     _guardian: Guardian,
     _lock: Flock<File>,
@@ -164,9 +166,10 @@ fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Resu
     let engine = Arc::new(Mutex::new(Engine::new(parts)));
     let pages = arena.start()?;
     let stop = Arc::new(Notify::new());
-    let server = serve(&engine, &session, &stop)?;
+    let served = serve(&engine, &session, &stop)?;
     let ending = Ending {
-        server,
+        server: served.server,
+        admin: served.admin,
         pages,
         _guardian: guardian,
         _lock: lock,
@@ -187,12 +190,9 @@ fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Resu
 
 /// Opens both sockets and starts the threads that serve them. The control
 /// socket comes last: it tells clients that all else is there.
-fn serve(
-    engine: &server::Shared,
-    session: &Path,
-    stop: &Arc<Notify>,
-) -> io::Result<JoinHandle<io::Result<()>>> {
+fn serve(engine: &server::Shared, session: &Path, stop: &Arc<Notify>) -> io::Result<Served> {
     let admin = bind(session)?;
+    let end = admin.try_clone()?;
     let handler: Arc<dyn AdminHandler> = Arc::new(EngineAdmin(Arc::clone(engine)));
     std::thread::Builder::new()
         .name("capio-admin".into())
@@ -203,7 +203,7 @@ fn serve(
         })?;
     let listener = UnixListener::bind(session.join(place::SOCKET))?;
     let (engine, stop) = (Arc::clone(engine), Arc::clone(stop));
-    std::thread::Builder::new()
+    let server = std::thread::Builder::new()
         .name("capio-engine".into())
         .spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -211,7 +211,15 @@ fn serve(
                 .build()?;
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, server::serve(engine, listener, stop))
-        })
+        })?;
+    Ok(Served { server, admin: end })
+}
+
+/// What serves the two sockets.
+struct Served {
+    server: JoinHandle<io::Result<()>>,
+    /// Shutting it down ends the thread of the admin socket.
+    admin: UnixListener,
 }
 
 /// The CAPIO-CL document as the state machine asks it.
@@ -326,6 +334,9 @@ impl Session for Running {
         lock(&self.engine).wake_everybody();
         self.stop.notify_one();
         self.arena.stop();
+        let end = nix::sys::socket::Shutdown::Both;
+        // If it fails, one idle thread stays behind.
+        let _ = nix::sys::socket::shutdown(ending.admin.as_raw_fd(), end);
         for ended in [ending.server.join().map(drop), ending.pages.join()] {
             if ended.is_err() {
                 tracing::error!("a thread of the session has failed; its files are removed");
