@@ -12,7 +12,7 @@ use super::{generate, logging, place, size, spec};
 use crate::report::Report;
 use crate::run::driver::{Driver, Outcome, Plan};
 use crate::run::screen::{Screen, Stream};
-use crate::run::signals::Signals;
+use crate::run::signals::{Signals, is_passed_on};
 use crate::run::supervise::end_strays;
 use crate::run::workflow::{Workflow, nearest};
 use crate::run::{launch, program};
@@ -29,14 +29,46 @@ pub(super) fn run(args: &Run, engine: &Engine) -> Done {
     let workflow = workflow.map_err(Failure::usage)?;
     let dir = place::directory(args.session.dir.as_deref(), workflow.dir.as_deref())?;
     make_logs(args.logs.as_deref())?;
-    let screen = Arc::new(Screen::detect());
+    let baseline = baseline(args.compare.as_deref(), &workflow)?;
+    let screen = Screen::detect();
+    let screen = Arc::new(if json_on_stdout(args) {
+        screen.divert_output()
+    } else {
+        screen
+    });
     logging::of_run(&screen);
-    let report = if args.sequential {
+    let mut report = if args.sequential {
         sequential(args, workflow, dir, &screen)?
     } else {
         streaming(args, workflow, dir, &screen, engine)?
     };
+    if let Some(baseline) = baseline {
+        report.compare(&baseline);
+    }
     finish(args, &report, &screen)
+}
+
+fn json_on_stdout(args: &Run) -> bool {
+    args.json || args.report.as_deref() == Some(Path::new("-"))
+}
+
+/// The report of the sequential run to compare with.
+fn baseline(file: Option<&Path>, workflow: &Workflow) -> Result<Option<Report>, Failure> {
+    let Some(file) = file else { return Ok(None) };
+    let cannot = |why: &dyn std::fmt::Display| {
+        let file = file.display();
+        Failure::usage(format!(
+            "{file} cannot be compared with ({why}): make it by \
+             `capio run --sequential --report {file}` of the same workflow"
+        ))
+    };
+    let text = std::fs::read(file).map_err(|error| cannot(&error))?;
+    let report: Report = serde_json::from_slice(&text).map_err(|error| cannot(&error))?;
+    let steps = workflow.steps.iter().map(|step| step.name.as_str());
+    report
+        .serves_comparison(steps)
+        .map_err(|why| cannot(&why))?;
+    Ok(Some(report))
 }
 
 /// Before anything runs, so that a slip costs nothing.
@@ -72,7 +104,7 @@ fn streaming(
     let mut plan = plan(args, workflow, dir);
     plan.one_at_a_time = unordered;
     let warnings = program_warnings(&plan, screen);
-    let signals = Signals::take_over().map_err(Failure::session)?;
+    let signals = Signals::take_over_for_programs().map_err(Failure::session)?;
     let session = (engine.start)(config).map_err(Failure::session)?;
     for step in left_out {
         let reason = "it is not part of this run".to_owned();
@@ -121,7 +153,7 @@ fn sequential(
     dir: PathBuf,
     screen: &Arc<Screen>,
 ) -> Result<Report, Failure> {
-    let signals = Signals::take_over().map_err(Failure::session)?;
+    let signals = Signals::take_over_for_programs().map_err(Failure::session)?;
     let (dir, copy) = if args.in_place {
         (dir, None)
     } else {
@@ -198,7 +230,7 @@ fn wait_for_copy(
         if let Some(status) = copying.try_wait()? {
             return Ok(Ok(status));
         }
-        if let Some(signal) = signals.pending() {
+        if let Some(signal) = signals.pending().filter(|signal| !is_passed_on(*signal)) {
             copying.kill()?;
             copying.wait()?;
             return Ok(Err(signal));
@@ -228,6 +260,9 @@ pub(super) fn config(
 ) -> Result<SessionConfig, Failure> {
     let spec = spec.map(|spec| spec::load(spec, &dir)).transpose()?;
     let name = spec.as_deref().map(spec::name);
+    if args.store.is_some() {
+        tracing::warn!("--store is not used yet: all files stay in the cache");
+    }
     let store = args.store.as_deref().map(std::path::absolute).transpose();
     Ok(SessionConfig {
         workflow: place::workflow_name(args.workflow.as_deref(), name)?,
@@ -288,27 +323,29 @@ fn program_warnings(plan: &Plan, screen: &Screen) -> Vec<String> {
 /// that had none.
 fn finish(args: &Run, report: &Report, screen: &Screen) -> Done {
     screen.write(Stream::Stderr, format!("\n{report}").as_bytes());
-    let Some(file) = &args.report_json else {
+    if !args.json && args.report.is_none() {
         return Ok(report.exit_code);
-    };
-    let mut json = serde_json::to_vec_pretty(report).map_err(Failure::session)?;
-    json.push(b'\n');
-    let written = if file == Path::new("-") {
-        generate::print(&json).map(|_| ())
-    } else {
-        std::fs::write(file, json).map_err(|error| {
-            Failure::session(format!(
-                "cannot write the report to {}: {error}",
-                file.display()
-            ))
-        })
-    };
-    match written {
+    }
+    match write_json(args, report) {
         Err(failure) if report.exit_code == exit::OK => Err(failure),
         Err(failure) => {
             screen.say(&failure.message);
             Ok(report.exit_code)
         }
         Ok(()) => Ok(report.exit_code),
+    }
+}
+
+fn write_json(args: &Run, report: &Report) -> Result<(), Failure> {
+    let mut json = serde_json::to_vec_pretty(report).map_err(Failure::session)?;
+    json.push(b'\n');
+    match &args.report {
+        Some(file) if !json_on_stdout(args) => std::fs::write(file, json).map_err(|error| {
+            Failure::session(format!(
+                "cannot write the report to {}: {error}",
+                file.display()
+            ))
+        }),
+        _ => generate::print(&json).map(drop),
     }
 }

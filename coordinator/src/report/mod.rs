@@ -21,7 +21,7 @@ pub enum Mode {
     Sequential,
 }
 
-/// A finished run, as `--report-json` writes it.
+/// A finished run, as `--report` writes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// How the steps were run.
@@ -47,6 +47,18 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// The diagnosis of a dead-lock.
     pub deadlock: Option<String>,
+    /// The run that this one was compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
+}
+
+/// The same steps run one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// From the first start of a step to the last end then, in seconds.
+    pub sequential_seconds: f64,
+    /// How many times as long that is.
+    pub speed_up: f64,
 }
 
 /// One step of a [`Report`].
@@ -134,6 +146,38 @@ impl Report {
             cache: None,
             warnings: Vec::new(),
             deadlock: None,
+            comparison: None,
+        }
+    }
+
+    /// Why this report cannot serve as what a run of `steps` is compared with.
+    ///
+    /// # Errors
+    /// The reason, without the name of the report.
+    pub fn serves_comparison<'a>(
+        &self,
+        steps: impl Iterator<Item = &'a str>,
+    ) -> Result<(), &'static str> {
+        let mut then: Vec<_> = self.steps.iter().map(|step| step.name.as_str()).collect();
+        let mut now: Vec<_> = steps.collect();
+        then.sort_unstable();
+        now.sort_unstable();
+        match (self.mode, self.success) {
+            (Mode::Streaming, _) => Err("it is not of a run with --sequential"),
+            (_, false) => Err("that run failed"),
+            _ if then != now => Err("that run had other steps"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds how much faster this run was than `sequential`; a failed run has
+    /// done only part of the work and is not compared.
+    pub fn compare(&mut self, sequential: &Report) {
+        if self.success && self.wall_seconds > 0.0 {
+            self.comparison = Some(Comparison {
+                sequential_seconds: sequential.wall_seconds,
+                speed_up: sequential.wall_seconds / self.wall_seconds,
+            });
         }
     }
 
@@ -268,5 +312,25 @@ pub(crate) mod tests {
         assert!(json.contains(r#""pages":"transparent huge""#));
         assert!(json.contains(r#""end":{"exit_code":3}"#));
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+    }
+
+    #[test]
+    fn only_runs_of_the_same_steps_that_went_well_are_compared() {
+        let mut good = outcome();
+        good.steps[1].end = StepEnd::Success;
+        let mut sequential = Report::sequential(&good);
+        sequential.wall_seconds = 25.05;
+        let names = || ["sort", "align"].into_iter();
+        assert_eq!(sequential.serves_comparison(names()), Ok(()));
+        assert!(sequential.serves_comparison(["sort"].into_iter()).is_err());
+        let failed = Report::sequential(&outcome());
+        assert!(failed.serves_comparison(names()).is_err());
+        let mut streaming = Report::streaming(&good, snapshot(), drain());
+        assert!(streaming.serves_comparison(names()).is_err());
+        streaming.compare(&sequential);
+        assert!((streaming.comparison.unwrap().speed_up - 2.5).abs() < 1e-9);
+        let mut failed = Report::streaming(&outcome(), snapshot(), drain());
+        failed.compare(&sequential);
+        assert_eq!(failed.comparison, None);
     }
 }

@@ -34,6 +34,14 @@ impl fmt::Display for Report {
                 "{busy} of work (running, not waiting) were done in {wall}"
             )?;
         }
+        if let Some(comparison) = &self.comparison {
+            let then = seconds(comparison.sequential_seconds);
+            let times = comparison.speed_up;
+            writeln!(
+                f,
+                "speed-up: {times:.2} times as fast as one step after the other ({then})"
+            )?;
+        }
         if let Some(files) = &self.files {
             write!(f, "{files}")?;
             if !self.success && files.kept.is_empty() && !files.dropped.is_empty() {
@@ -194,6 +202,17 @@ cache: at most 5.0 MiB of 256.0 MiB in use (transparent huge pages)
 warning: step x joined after it had ended
 ";
         assert_eq!(report.to_string(), expected);
+    }
+
+    #[test]
+    fn the_speed_up_is_told_when_there_is_something_to_compare_with() {
+        let mut report = Report::streaming(&outcome(), snapshot(), drain());
+        report.success = true;
+        let mut sequential = Report::sequential(&outcome());
+        sequential.wall_seconds = 25.05;
+        report.compare(&sequential);
+        let line = "speed-up: 2.50 times as fast as one step after the other (25.1 s)\n";
+        assert!(report.to_string().contains(line), "{report}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::display::Display;
 use super::launch;
 use super::output::Output;
 use super::screen::Screen;
-use super::signals::Signals;
+use super::signals::{Signals, is_passed_on};
 use super::supervise::{Event, Supervisor};
 use super::workflow::Step;
 use crate::session::{Session, StepEnd};
@@ -352,6 +352,11 @@ impl<'a> Driver<'a> {
 
     fn on_signals(&mut self) {
         while let Some(signal) = self.signals.and_then(Signals::pending) {
+            if is_passed_on(signal) {
+                let all = 0..self.instances.len();
+                all.for_each(|id| self.supervisor.signal_program(id, signal));
+                continue;
+            }
             if self.interrupted.is_some() {
                 if let Some(ending) = &mut self.ending {
                     ending.kill_at = Instant::now();

@@ -26,6 +26,10 @@ use nix::sys::signal::SigSet;
 /// Sent to a keeper, has it kill everything below it.
 pub(super) const KILL_ALL: nix::sys::signal::Signal = nix::sys::signal::Signal::SIGUSR1;
 
+/// How a keeper is called, from before it leaves the process group of `capio`:
+/// its children that are called otherwise and in another group are orphans.
+pub(super) const NAME: &std::ffi::CStr = c"capio-keeper";
+
 /// How long a keeper waits between two rounds of killing, in nanoseconds.
 const ROUND_NS: i64 = 5_000_000;
 
@@ -54,6 +58,7 @@ fn split(parent: libc::pid_t, pipe: libc::c_int, blocked: &SigSet) -> io::Result
         libc::sigfillset(&mut all);
         libc::sigprocmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        libc::prctl(libc::PR_SET_NAME, NAME.as_ptr(), 0, 0, 0);
         libc::setpgid(0, 0);
         check(libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))?;
         check(libc::prctl(
@@ -95,8 +100,6 @@ fn check(result: libc::c_int) -> io::Result<()> {
 /// The keeper's life: reaps until nothing is left.
 fn keep(instance: libc::pid_t, pipe: libc::c_int, signals: &libc::sigset_t) -> ! {
     close_all_but(pipe);
-    // SAFETY: a static string.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"capio-keeper".as_ptr(), 0, 0, 0) };
     report(pipe, instance);
     let mut instance_ended = false;
     let mut killing = false;

@@ -18,6 +18,8 @@ pub enum Stream {
 pub struct Screen {
     live: Option<MultiProgress>,
     colour: bool,
+    /// What steps print on standard output goes to standard error.
+    diverted: bool,
     lock: Mutex<()>,
 }
 
@@ -38,8 +40,17 @@ impl Screen {
                 && err
                 && !dumb
                 && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+            diverted: false,
             lock: Mutex::new(()),
         }
+    }
+
+    /// Keeps standard output free for something else: whatever is written
+    /// there goes to standard error.
+    #[must_use]
+    pub fn divert_output(mut self) -> Self {
+        self.diverted = true;
+        self
     }
 
     /// Neither live lines nor colours.
@@ -48,6 +59,7 @@ impl Screen {
         Self {
             live: None,
             colour: false,
+            diverted: false,
             lock: Mutex::new(()),
         }
     }
@@ -88,8 +100,8 @@ impl Screen {
         }
         let write = || {
             let _ = match stream {
-                Stream::Stdout => write_all(io::stdout().lock(), lines),
-                Stream::Stderr => write_all(io::stderr().lock(), lines),
+                Stream::Stdout if !self.diverted => write_all(io::stdout().lock(), lines),
+                _ => write_all(io::stderr().lock(), lines),
             };
         };
         let _guard = self.lock.lock();

@@ -1,4 +1,5 @@
-//! Signals that end a run, received as events instead of interrupting it.
+//! Signals that end a run or are meant for its programs, received as events
+//! instead of interrupting it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,20 +7,38 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// SIGINT, SIGTERM and SIGHUP of this process.
+/// What asks a session to end.
+const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+/// What batch systems send for programs to act on, by saving their state, say.
+const PASSED_ON: [Signal; 2] = [Signal::SIGUSR1, Signal::SIGUSR2];
+
+/// Some signals of this process, from now on.
 pub struct Signals {
     arrived: SignalFd,
     before: SigSet,
 }
 
 impl Signals {
-    /// Takes them over. To be called before the first thread is started:
-    /// later ones inherit that they do not take these signals.
+    /// Takes SIGINT, SIGTERM and SIGHUP over. To be called before the first
+    /// thread is started: later ones inherit that they do not take these.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn take_over() -> io::Result<Self> {
-        let set = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+        Self::of(&ENDING)
+    }
+
+    /// The same with SIGQUIT, SIGUSR1 and SIGUSR2, for a command that has
+    /// programs to pass them on to.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn take_over_for_programs() -> io::Result<Self> {
+        Self::of(&[&ENDING[..], &[Signal::SIGQUIT], &PASSED_ON].concat())
+    }
+
+    fn of(signals: &[Signal]) -> io::Result<Self> {
+        let set = SigSet::from_iter(signals.iter().copied());
         let before = SigSet::thread_get_mask()?;
         set.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
@@ -66,4 +85,11 @@ impl Signals {
             }
         }
     }
+}
+
+/// Whether this signal is for the programs to act on, and ends nothing by
+/// itself.
+#[must_use]
+pub fn is_passed_on(signal: Signal) -> bool {
+    PASSED_ON.contains(&signal)
 }

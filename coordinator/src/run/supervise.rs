@@ -11,9 +11,12 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::keeper::{KILL_ALL, put_below_keeper};
+use super::keeper::{KILL_ALL, NAME, put_below_keeper};
 use super::proc;
 use crate::session::StepEnd;
+
+/// How the process is called that a session leaves to outlive `capio`.
+const GUARDIAN: &str = "capio-guardian";
 
 /// Something happened to the instance that was spawned as `id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +28,8 @@ pub enum Event {
         /// How.
         end: StepEnd,
     },
-    /// Nothing of it is left. Always follows an `Ended`.
+    /// Nothing of it is left. Always follows an `Ended`; where it was ended
+    /// by force after its program, a second `Ended` that says so.
     Gone {
         /// As given to [`Supervisor::spawn`].
         id: usize,
@@ -124,6 +128,15 @@ impl Supervisor {
         }
     }
 
+    /// Sends a signal to the program of an instance alone, unless it has ended.
+    pub fn signal_program(&self, id: usize, signal: Signal) {
+        let kept = self.kept.iter().filter(|kept| kept.id == id && !kept.ended);
+        for program in kept.filter_map(|kept| kept.instance) {
+            // As above: it may have ended just now.
+            let _ = kill(program, signal);
+        }
+    }
+
     /// Processes of an instance with their names.
     #[must_use]
     pub fn processes(&self, id: usize) -> Vec<(i32, String)> {
@@ -168,11 +181,10 @@ impl Kept {
                 _ => break,
             }
         }
-        let _ = self.keeper.wait();
-        if !self.ended {
-            // Somebody killed the keeper.
+        if !self.keeper.wait().is_ok_and(|status| status.success()) {
+            // Somebody killed the keeper, and what it kept with it.
             self.end(StepEnd::Signal(libc::SIGKILL), events);
-            self.kill_orphans();
+            kill_orphans();
         }
         events.push(Event::Gone { id: self.id });
         true
@@ -182,23 +194,22 @@ impl Kept {
         self.ended = true;
         events.push(Event::Ended { id: self.id, end });
     }
+}
 
-    /// Without its keeper, what is left of an instance has become a child of
-    /// ours: known by its process group.
-    fn kill_orphans(&self) {
-        let Some(instance) = self.instance else {
+/// Kills what has lost its keeper: children of this process in other groups
+/// than its own that are neither keepers nor the guardian of a session.
+fn kill_orphans() {
+    let (ours, group) = (nix::unistd::getpid(), nix::unistd::getpgrp());
+    let keeper = NAME.to_str().unwrap_or_default();
+    loop {
+        let mut orphans = proc::all();
+        orphans.retain(|p| p.parent == ours.as_raw() && p.group != group.as_raw());
+        orphans.retain(|p| p.name != keeper && p.name != GUARDIAN);
+        if orphans.is_empty() {
             return;
-        };
-        let ours = nix::unistd::getpid().as_raw();
-        loop {
-            let mut orphans = proc::all();
-            orphans.retain(|p| p.parent == ours && p.group == instance.as_raw());
-            if orphans.is_empty() {
-                return;
-            }
-            for orphan in orphans {
-                end_child(Pid::from_raw(orphan.pid));
-            }
+        }
+        for orphan in orphans {
+            end_child(Pid::from_raw(orphan.pid));
         }
     }
 }
@@ -374,6 +385,34 @@ mod tests {
             }
         );
         assert!(proc::all().iter().all(|p| p.group != instance.as_raw()));
+    }
+
+    #[test]
+    fn daemons_of_a_killed_keeper_do_not_outlive_it_and_the_step_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let line = format!(
+            "setsid -f sh -c 'echo $$ > {0}.new; mv {0}.new {0}; sleep 100'",
+            file.display()
+        );
+        let mut supervisor = supervisor();
+        supervisor.spawn(0, shell(&line)).unwrap();
+        let mut events = Vec::new();
+        let started = Instant::now();
+        while events.is_empty() || !file.exists() {
+            assert!(started.elapsed() < Duration::from_secs(20));
+            events.extend(supervisor.wait(Duration::from_millis(10), None).unwrap());
+        }
+        kill(supervisor.kept[0].pid(), Signal::SIGKILL).unwrap();
+        events.extend(watch(&mut supervisor));
+        let ended = |end| Event::Ended { id: 0, end };
+        let killed = ended(StepEnd::Signal(libc::SIGKILL));
+        assert_eq!(
+            events,
+            [ended(StepEnd::Success), killed, Event::Gone { id: 0 }]
+        );
+        let daemon = std::fs::read_to_string(file).unwrap();
+        assert!(kill(Pid::from_raw(daemon.trim().parse().unwrap()), None).is_err());
     }
 
     #[test]

@@ -263,3 +263,50 @@ fn a_step_that_the_spec_spells_otherwise_is_warned_of() {
     ran.expect(0)
         .says(&["the spec has no step conz; is cons meant?"]);
 }
+
+#[test]
+fn signals_of_a_batch_system_reach_the_programs_and_end_nothing() {
+    let place = Place::new();
+    let step = "a=trap 'echo saved > state' USR1; trap 'echo more >> state; exit 0' USR2; \
+                touch ready; while :; do sleep 0.02; done";
+    let args = ["run", "--sequential", "--in-place", "--step", step];
+    let mut running = place.start("capio", &args);
+    until("ready", || place.path("ready").exists());
+    running.signal(Signal::SIGUSR1);
+    until("saved", || {
+        place.read("state").is_some_and(|s| s == "saved\n")
+    });
+    assert!(running.is_running());
+    running.signal(Signal::SIGUSR2);
+    running.finish().expect(0);
+    assert_eq!(place.read("state").unwrap(), "saved\nmore\n");
+}
+
+#[test]
+fn a_killed_keeper_takes_its_step_along_and_leaves_the_session_its_guardian() {
+    let place = Place::with_spec(&two_steps("on_close", "no_update"));
+    let mark = place.mark();
+    let prod = format!("prod=setsid -f sh -c 'sleep {mark}; :'; echo $PPID > $OUT; sleep {mark}");
+    let args = ["run", "-c", "s.json", "--step", &prod, "--step", READ];
+    let mut command = place.command("capio", &args);
+    // Outside the session's directory the file is on disk at once.
+    let outside = tempfile::tempdir().unwrap();
+    let keeper = outside.path().join("keeper");
+    command.env("OUT", &keeper);
+    let running = crate::place::start(command);
+    until("started", || {
+        std::fs::read_to_string(&keeper).is_ok_and(|pid| pid.ends_with('\n'))
+    });
+    let pid = std::fs::read_to_string(&keeper).unwrap();
+    let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
+    nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+    let ran = running
+        .finish()
+        .expect(137)
+        .says(&["prod: killed by SIGKILL"]);
+    assert!(
+        ran.out.contains("cons | cons 1"),
+        "EIO for the reader: {ran:?}"
+    );
+    place.nothing_is_left("wf", &mark);
+}

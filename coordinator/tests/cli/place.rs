@@ -89,11 +89,11 @@ impl Place {
         finish(self.command("capio", args))
     }
 
-    /// Runs `capio run --report-json`; the report comes too.
+    /// Runs `capio run --report`; the report comes too.
     pub(crate) fn report(&self, args: &[&str]) -> (Ran, serde_json::Value) {
         let file = self.path("report.json");
         let name = file.display().to_string();
-        let ran = self.capio(&[&["run", "--report-json", &name], args].concat());
+        let ran = self.capio(&[&["run", "--report", &name], args].concat());
         let text = std::fs::read_to_string(&file)
             .unwrap_or_else(|error| panic!("no report ({error}) of {ran:?}"));
         (ran, serde_json::from_str(&text).unwrap())

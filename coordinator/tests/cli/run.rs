@@ -153,3 +153,81 @@ fn the_run_lasts_as_long_as_the_daemons_of_its_steps() {
     assert!(ran.took >= Duration::from_millis(300), "{ran:?}");
     assert_eq!(place.read("late").unwrap(), "late\n");
 }
+
+#[test]
+fn a_run_is_compared_with_the_same_steps_in_sequence() {
+    let place = Place::with_spec(&two_steps("on_close", "no_update"));
+    let steps = [
+        "-c",
+        "s.json",
+        "--step",
+        "prod=for i in 1 2 3 4; do echo $i; sleep 0.1; done > f",
+        "--step",
+        "cons=while read x; do echo got $x; sleep 0.1; done < f > r",
+    ];
+    let sequential = ["run", "--sequential", "--report", "before.json"];
+    place.capio(&[&sequential[..], &steps].concat()).expect(0);
+    let compared = ["--compare", "before.json"];
+    let (ran, report) = place.report(&[&compared[..], &steps].concat());
+    ran.expect(0).says(&["times as fast as one step after"]);
+    let comparison = &report["comparison"];
+    assert!(comparison["sequential_seconds"].as_f64().unwrap() >= 0.8);
+    let speed_up = comparison["speed_up"].as_f64().unwrap();
+    assert!(speed_up > 1.2, "{speed_up}");
+    let other = ["run", "--compare", "before.json", "--step", "x=touch ran"];
+    let ran = place.capio(&other).expect(2);
+    ran.says(&["that run had other steps", "--sequential --report"]);
+    assert_eq!(place.read("ran"), None);
+    let itself = ["run", "--compare", "report.json"];
+    let ran = place.capio(&[&itself[..], &steps].concat()).expect(2);
+    ran.says(&["not of a run with --sequential"]);
+}
+
+#[test]
+fn a_program_can_read_the_report_from_standard_output_alone() {
+    let place = Place::new();
+    for option in [&["--json"][..], &["--report", "-"]] {
+        let step = ["run", "--step", "a=echo printed; echo x > f"];
+        let ran = place.capio(&[&step[..], option].concat()).expect(0);
+        let ran = ran.says(&["a | printed", "run succeeded", "kept 1 file"]);
+        let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+        assert_eq!(report["steps"][0]["name"], "a");
+        assert_eq!(report["files"]["kept"][0]["path"], "f");
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_told_after_the_run() {
+    let place = Place::new();
+    let args = ["run", "--report", "none/r.json", "--step"];
+    let ran = place.capio(&[&args[..], &["a=touch ran"]].concat());
+    ran.expect(3).says(&["none/r.json", "run succeeded"]);
+    assert!(place.read("ran").is_some());
+    let ran = place.capio(&[&args[..], &["a=exit 6"]].concat());
+    ran.expect(6).says(&["none/r.json"]);
+}
+
+#[test]
+fn a_program_that_cannot_be_taken_over_is_warned_of() {
+    let place = Place::new();
+    // Nothing but the headers of a program without a loader.
+    let mut file = vec![0; 64 + 56];
+    file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    for (at, value) in [
+        (16, 2),
+        (18, 62),
+        (20, 1),
+        (32, 64),
+        (52, 64),
+        (54, 56),
+        (56, 1),
+        (64, 1),
+    ] {
+        file[at] = value;
+    }
+    std::fs::write(place.path("static"), file).unwrap();
+    let (ran, report) = place.report(&["--step", "a=true || ./static"]);
+    let told = "static is linked statically, so that capio cannot take over its files";
+    ran.expect(0).says(&[told]);
+    assert!(report["warnings"][0].as_str().unwrap().contains(told));
+}

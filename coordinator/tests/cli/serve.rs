@@ -197,3 +197,43 @@ fn a_session_that_is_stopped_does_not_wait_for_who_is_attached() {
     assert!(ran.took < Duration::from_secs(1), "{ran:?}");
     assert_ne!(ran.status, Some(0), "{ran:?}");
 }
+
+#[test]
+fn a_service_manager_is_told_of_readiness_and_of_the_end() {
+    let place = Place::with_spec(&two_steps("on_close", "update"));
+    let path = place.path("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let told = || {
+        let mut message = [0; 256];
+        let length = socket.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let mut command = place.command("capio", &["serve", "-c", "s.json"]);
+    command.env("NOTIFY_SOCKET", &path);
+    let serving = crate::place::start(command);
+    assert!(told().contains("READY=1"));
+    ask(&place, "ps", &[]).expect(0);
+    serving.signal(Signal::SIGTERM);
+    assert!(told().contains("STOPPING=1"));
+    serving.finish().expect(0);
+}
+
+#[test]
+fn what_lies_on_disk_is_shown_as_it_is() {
+    let place = Place::with_spec(&two_steps("on_close", "update"));
+    std::fs::create_dir(place.path("dir")).unwrap();
+    place.write("dir/old", "from before\n");
+    let _serving = serve(&place, &[]);
+    let listed = ask(&place, "ls", &["dir"]).expect(0).out;
+    assert!(
+        listed.contains("on-disk") && listed.ends_with(" old\n"),
+        "{listed}"
+    );
+    let known = ask(&place, "stat", &["dir/old"]).expect(0).out;
+    assert!(known.contains("size      12"), "{known}");
+    let both = ask(&place, "cat", &["dir/old", "dir/../dir/old"]);
+    assert_eq!(both.expect(0).out, "from before\n".repeat(2));
+}
