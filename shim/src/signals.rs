@@ -138,6 +138,9 @@ impl Wanted {
     }
 }
 
+/// The program (or a constructor of its libraries) asked for a handler before
+/// [`arm`]. `exec` resets handlers, so without that there is none.
+static EARLY: AtomicBool = AtomicBool::new(false);
 /// Set by [`arm`], for the life of the process image.
 static ARMED: AtomicBool = AtomicBool::new(false);
 /// libc's signal-return code, which debuggers and unwinders know.
@@ -303,9 +306,12 @@ pub(crate) fn arm() {
         return;
     }
     usercopy::choose();
-    find_restorer();
-    for sig in 1..=SIGNALS {
-        arm_one(sig);
+    let early = EARLY.load(Ordering::Relaxed);
+    find_restorer(early);
+    if early {
+        (1..=SIGNALS).for_each(arm_one);
+    } else {
+        [libc::SIGSEGV, libc::SIGBUS].into_iter().for_each(arm_one);
     }
 }
 
@@ -327,8 +333,10 @@ fn arm_one(sig: c_int) {
 }
 
 /// Remembers libc's signal return, by what libc has put into some action.
-fn find_restorer() {
-    let mut found = (1..=SIGNALS).find_map(known_restorer);
+fn find_restorer(early: bool) {
+    let mut found = early
+        .then(|| (1..=SIGNALS).find_map(known_restorer))
+        .flatten();
     if found.is_none() {
         // Nobody has a handler: let libc install ours for SIGBUS and look.
         let mut before = Action::default();

@@ -190,6 +190,10 @@ impl Target {
                 Err(error) => break Err(error),
             }
             futex::wait(&sync.wake, seen, control::PATIENCE);
+            // What there is to read comes first: every line touched is cold.
+            if self.limit() > offset {
+                break Ok(AtLimit::More);
+            }
             if let Err(error) = attach::look() {
                 break Err(error);
             }

@@ -115,8 +115,8 @@ unsafe fn replace_all() -> bool {
     let [Some(narrow), Some(wide)] = TABLES.map(slots_of) else {
         return false;
     };
-    // SAFETY: a table of libc has these slots.
-    unsafe { holds_old(narrow) && holds_old(wide) && replace(narrow) && replace(wide) }
+    // SAFETY: tables of libc, which have these slots.
+    unsafe { holds_old(narrow) && holds_old(wide) && replace([narrow, wide]) }
 }
 
 unsafe fn holds_old(slots: *mut *mut c_void) -> bool {
@@ -126,8 +126,9 @@ unsafe fn holds_old(slots: *mut *mut c_void) -> bool {
     })
 }
 
-/// The table is in memory that libc has made read-only after relocation.
-unsafe fn replace(slots: *mut *mut c_void) -> bool {
+/// The tables are in memory that libc has made read-only after relocation, as
+/// is all that lies between them.
+unsafe fn replace(tables: [*mut *mut c_void; 2]) -> bool {
     let ours: [*mut c_void; SLOTS] = [
         read as *mut c_void,
         write as *mut c_void,
@@ -135,8 +136,9 @@ unsafe fn replace(slots: *mut *mut c_void) -> bool {
         close as *mut c_void,
         status as *mut c_void,
     ];
-    let start = slots as usize & !(PAGE - 1);
-    let end = slots.wrapping_add(SLOTS) as usize;
+    let [a, b] = tables;
+    let start = a.min(b) as usize & !(PAGE - 1);
+    let end = a.max(b).wrapping_add(SLOTS) as usize;
     let length = end.wrapping_sub(start);
     let writable = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: the slots lie in these pages; other threads see the old function
@@ -145,8 +147,10 @@ unsafe fn replace(slots: *mut *mut c_void) -> bool {
         if syscall!(libc::SYS_mprotect, start, length, writable) != 0 {
             return false;
         }
-        for (i, function) in ours.into_iter().enumerate() {
-            AtomicPtr::from_ptr(slots.wrapping_add(i)).store(function, Ordering::Release);
+        for slots in tables {
+            for (i, function) in ours.into_iter().enumerate() {
+                AtomicPtr::from_ptr(slots.wrapping_add(i)).store(function, Ordering::Release);
+            }
         }
         syscall!(libc::SYS_mprotect, start, length, libc::PROT_READ);
     }

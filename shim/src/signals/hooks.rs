@@ -5,7 +5,9 @@ use core::ffi::{c_int, c_void};
 use core::mem::{size_of, zeroed};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Action, IGNORE, LIBC_OWN, SA_RESETHAND, SA_RESTORER, SIGNALS, armed, bit, exchange};
+use super::{
+    Action, EARLY, IGNORE, LIBC_OWN, SA_RESETHAND, SA_RESTORER, SIGNALS, armed, bit, exchange,
+};
 use crate::next::next;
 use crate::sys::syscall;
 use crate::usercopy;
@@ -19,6 +21,16 @@ const SIG_ERR: usize = usize::MAX;
 const SIG_HOLD: usize = 2;
 /// Signals that [`siginterrupt`] made interrupt system calls for [`signal`].
 static INTERRUPTING: AtomicU64 = AtomicU64::new(0);
+
+/// Whether we are not armed yet, and the call is for the kernel alone. Arming
+/// then looks at all signals, as the call may install a handler.
+fn not_yet() -> bool {
+    let not_yet = !armed();
+    if not_yet {
+        EARLY.store(true, Ordering::Relaxed);
+    }
+    not_yet
+}
 
 unsafe fn fail(errno: c_int) -> c_int {
     // SAFETY: libc's errno of this thread.
@@ -99,7 +111,7 @@ unsafe fn swap(sig: c_int, new: Option<&Action>) -> Option<Action> {
 unsafe extern "C" fn sigaction(sig: c_int, new: *const LibcAction, old: *mut LibcAction) -> c_int {
     // SAFETY: pointers as the caller of sigaction gives them, null or valid.
     unsafe {
-        if !armed() {
+        if not_yet() {
             return next_sigaction(sig, new, old);
         }
         let new = new.as_ref().map(from_libc);
@@ -160,7 +172,7 @@ macro_rules! signal_doors {
         unsafe extern "C" fn $name($sig: c_int, $handler: usize) -> usize {
             // SAFETY: libc's own signature; the caller's arguments.
             unsafe {
-                if !armed() {
+                if not_yet() {
                     return next!($text as Signal, otherwise SIG_ERR, $sig, $handler);
                 }
                 $ours
@@ -217,7 +229,7 @@ unsafe extern "C" fn sigignore(sig: c_int) -> c_int {
     type Sigignore = unsafe extern "C" fn(c_int) -> c_int;
     // SAFETY: libc's own signature; the caller's argument.
     unsafe {
-        if !armed() {
+        if not_yet() {
             return next!(c"sigignore" as Sigignore, otherwise - 1, sig);
         }
         if set_handler(sig, IGNORE, 0, 0) == SIG_ERR {
@@ -241,7 +253,7 @@ unsafe extern "C" fn siginterrupt(sig: c_int, interrupt: c_int) -> c_int {
     }
     // SAFETY: libc's own signature; the caller's arguments.
     unsafe {
-        if !armed() {
+        if not_yet() {
             return next!(
                 c"siginterrupt" as Siginterrupt,
                 otherwise - 1,
@@ -277,7 +289,7 @@ pub(crate) unsafe fn rt_sigaction(
     let mut before = Action::default();
     // SAFETY: usercopy takes any address; the kernel checks before we are armed.
     unsafe {
-        if !armed() || size != 8 {
+        if not_yet() || size != 8 {
             return syscall!(libc::SYS_rt_sigaction, sig, new, old, size);
         }
         let into = (&raw mut wanted).cast();
