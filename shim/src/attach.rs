@@ -487,6 +487,17 @@ fn is_at_end(socket: c_int) -> bool {
     got == 0 || got == -(libc::ECONNRESET as isize) || got == -(libc::ENOTCONN as isize)
 }
 
+/// Tells the coordinator that this process ends by itself: a writer that ends
+/// without was killed, and its files are not whole.
+pub(crate) fn note_ending() {
+    let joined = session::epoch() != 0 && !fork::is_vfork_child();
+    if let (true, Some(session), Some(live)) = (joined, Session::get(), live())
+        && let Some(record) = session.record(live.process.load(Acquire))
+    {
+        record.ending.store(1, Release);
+    }
+}
+
 /// The control socket, which no call of the program may touch.
 #[inline(always)]
 pub(crate) fn own_socket() -> c_int {

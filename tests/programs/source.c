@@ -3,6 +3,9 @@
  *   source write FILE NOTE BYTES   writes 4 KiB blocks for ever, or so many bytes
  *                                  and then sleeps; writes its process id to NOTE
  *                                  once the first block is out
+ *   source end FILE NOTE HOW       writes 8 KiB and its process id, waits for the
+ *                                  file NOTE.go, and ends without a close: HOW is
+ *                                  return, exit, _exit, _Exit, quick_exit, or raw
  *   source read FILE NOTE          reads to the end; NOTE gets what ended it:
  *                                  "end SIZE" or "errno NAME after SIZE"
  *   source call FILE NOTE          reads one byte again and again, and tries an
@@ -16,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Whoever sees the note sees all of it. */
@@ -48,6 +52,24 @@ static int writes(const char *path, const char *told, long limit)
         if (limit == 0 && done % (1 << 20) == 0) usleep(1000);
     }
     for (;;) pause();
+}
+
+static int ends(const char *path, const char *told, const char *how)
+{
+    static char block[8192];
+    char text[32], go[4096];
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (fd < 0 || write(fd, block, sizeof block) != (ssize_t)sizeof block) return 1;
+    snprintf(text, sizeof text, "%d\n", (int)getpid());
+    note(told, text);
+    snprintf(go, sizeof go, "%s.go", told);
+    while (access(go, F_OK) != 0) usleep(1000);
+    if (!strcmp(how, "exit")) exit(0);
+    if (!strcmp(how, "_exit")) _exit(0);
+    if (!strcmp(how, "_Exit")) _Exit(0);
+    if (!strcmp(how, "quick_exit")) quick_exit(0);
+    if (!strcmp(how, "raw")) syscall(SYS_exit_group, 0);
+    return strcmp(how, "return") != 0;
 }
 
 static int reads(const char *path, const char *told)
@@ -96,8 +118,9 @@ static int calls(const char *path, const char *told)
 
 int main(int argc, char **argv)
 {
-    if (argc < 4) return 2;
+    if (argc < (!strcmp(argv[argc > 1], "end") ? 5 : 4)) return 2;
     if (!strcmp(argv[1], "write")) return writes(argv[2], argv[3], argc > 4 ? atol(argv[4]) : 0);
+    if (!strcmp(argv[1], "end")) return ends(argv[2], argv[3], argv[4]);
     if (!strcmp(argv[1], "read")) return reads(argv[2], argv[3]);
     return calls(argv[2], argv[3]);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::binaries::{beside_capio, capio};
 use crate::process::{Finished, Running};
+use crate::programs::program;
 use crate::run::limit;
 use crate::scratch::Scratch;
 use crate::workflow::Workflow;
@@ -30,6 +31,16 @@ impl Workflow {
     /// When it is not ready after ten seconds.
     pub fn serve(&self, options: &[&str]) -> Served {
         self.hold(Command::new(capio()).arg("serve"), options)
+    }
+
+    /// As [`serve`](Self::serve), on a kernel that forgets how a process has
+    /// ended once its parent knows (Linux before 6.15).
+    ///
+    /// # Panics
+    /// When it is not ready after ten seconds.
+    pub fn serve_without_exit_codes(&self) -> Served {
+        let mut forgetful = Command::new(program("forgetful"));
+        self.hold(forgetful.arg(capio()).arg("serve"), &[])
     }
 
     /// Starts `capio_server` with these arguments, as the C++ server's.

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use capio_tests::{CapioRun, Step, Workflow, plain_only, program};
+use capio_tests::{CapioRun, Served, Step, Workflow, plain_only, program};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -267,6 +267,55 @@ fn clients_of_a_killed_coordinator_get_an_error_within_a_second() {
     assert_eq!(served.scratch.note("opened"), "open EIO\n");
     expect_nothing_left(&served.session);
     drop(clients);
+}
+
+/// Lets `end` end the writer of `f`, who has it open, while the coordinator
+/// looks away and the kernel remembers nothing; tells what the reader saw.
+fn unseen(writes: &str, end: impl FnOnce(&Served)) -> String {
+    let served = Workflow::new("unseen")
+        .step(Step::sh("makes", "").rule(&["f"], "on_close", "update"))
+        .step(Step::sh("uses", "").reads(&["f"]))
+        .serve_without_exit_codes();
+    let mut writer = served.client("makes", &source(writes));
+    let note = served.scratch.outside().join("made");
+    writer.wait_until(SOON, "made", || note.exists());
+    served.running.signal(Signal::SIGSTOP);
+    end(&served);
+    writer.finish(SOON);
+    served.running.signal(Signal::SIGCONT);
+    let reader = served.client("uses", &source("read f $OUTSIDE/read"));
+    reader.finish(SOON);
+    let seen = served.scratch.note("read");
+    assert!(served.capio(&["stop"]).status.success());
+    served.ended();
+    seen
+}
+
+#[test]
+fn a_killed_writer_is_known_when_nobody_remembers_how_it_ended() {
+    if plain_only() {
+        return;
+    }
+    let seen = unseen("write f $OUTSIDE/made 8192", |served| {
+        let pid = served.scratch.note("made");
+        let pid = Pid::from_raw(pid.trim().parse().expect("a process id"));
+        kill(pid, Signal::SIGKILL).expect("the process is alive");
+    });
+    assert!(seen.contains("EIO"), "the reader saw '{seen}'");
+}
+
+#[test]
+fn a_writer_that_ends_by_itself_is_not_taken_for_a_killed_one() {
+    if plain_only() {
+        return;
+    }
+    for how in ["return", "exit", "_exit", "_Exit", "quick_exit", "raw"] {
+        let seen = unseen(&format!("end f $OUTSIDE/made {how}"), |served| {
+            let go = served.scratch.outside().join("made.go");
+            std::fs::write(go, "").expect("a note");
+        });
+        assert_eq!(seen, "end 8192\n", "after {how}");
+    }
 }
 
 #[test]

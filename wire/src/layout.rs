@@ -204,7 +204,9 @@ pub struct ThreadRecord {
 /// A process's record, written by that process.
 #[repr(C, align(4096))]
 pub struct ProcessRecord {
-    head: [AtomicU64; 8],
+    /// Not zero: the process ends by itself. One that ends without was killed.
+    pub ending: AtomicU64,
+    head: [AtomicU64; 7],
     /// One a thread; the last is shared by all threads beyond the others.
     pub threads: [ThreadRecord; MAX_THREADS as usize],
 }

@@ -27,7 +27,7 @@ use wire::place;
 
 use super::engine::{Answer, Client, Engine, Outcome};
 use super::names::{Attr, FileNode, Inode, Kind, Walk, now};
-use super::processes::{Process, killed_by};
+use super::processes::killed_by;
 use crate::flow::{FileId, FileKind, Reading, StepId};
 
 /// Flags that make no sense for a reservation.
@@ -646,9 +646,8 @@ impl Engine {
 
     /// The signal that has killed the process, or kills it right now.
     fn killed_by(&self, pid: i32) -> Option<i32> {
-        let process = self.processes.of_pid(pid);
-        let known = process.and_then(|process| self.processes.get(process));
-        let signal = known.map_or_else(|| killed_by(pid), Process::killed_by);
+        let known = self.processes.of_pid(pid);
+        let signal = known.map_or_else(|| killed_by(pid), |known| self.processes.killed_by(known));
         signal.filter(|signal| *signal != 0)
     }
 

@@ -130,6 +130,18 @@ impl Processes {
             .map(|(record, process)| (*record, process))
     }
 
+    /// As [`Process::killed_by`], and when the kernel does not know any more
+    /// (before Linux 6.15, once the parent has reaped it): who has not said
+    /// that it ends was killed.
+    #[must_use]
+    pub(super) fn killed_by(&self, record: u32) -> Option<i32> {
+        let process = self.by_record.get(&record)?;
+        process.killed_by().or_else(|| {
+            let by_itself = self.shared.record(record).ending.load(SeqCst) != 0;
+            (has_ended(&process.ended) && !by_itself).then_some(libc::SIGKILL)
+        })
+    }
+
     /// Number of processes of `step`.
     #[must_use]
     pub(super) fn count(&self, step: StepId) -> usize {
@@ -174,6 +186,7 @@ impl Processes {
 }
 
 fn clear(shared: &Shared, record: u32) {
+    shared.record(record).ending.store(0, Relaxed);
     for slot in &shared.record(record).threads {
         slot.tid.store(0, Relaxed);
         slot.waits_for.store(0, Relaxed);

@@ -4,6 +4,7 @@ mod aio;
 mod cwd;
 mod dirstream;
 pub(crate) mod exec;
+mod exit;
 mod fds;
 mod grow;
 mod hook;

@@ -7,7 +7,7 @@ use super::io::{maps, placed};
 use super::{exec, old_dirent, times};
 use crate::calls::{self, NOT_OURS};
 use crate::sys::{syscall, syscall6};
-use crate::{signals, usercopy};
+use crate::{attach, signals, usercopy};
 use core::arch::naked_asm;
 use core::ffi::{c_int, c_long};
 use core::mem::MaybeUninit;
@@ -77,6 +77,10 @@ unsafe extern "C" fn by_number(
     // SAFETY: the caller's own promises, handed on.
     let mut answer = unsafe {
         match number {
+            libc::SYS_exit_group => {
+                attach::note_ending();
+                NOT_OURS
+            }
             libc::SYS_execve => {
                 return c_long::from(exec::execve(a as _, b as _, c as _));
             }
