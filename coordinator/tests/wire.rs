@@ -235,7 +235,7 @@ fn ask_anything(client: &mut Client, numbers: &mut Numbers) {
         1 => SetTime::Omit,
         _ => SetTime::At(value as i64),
     };
-    let request = match numbers.below(22) {
+    let request = match numbers.below(24) {
         0..=2 => Request::Open {
             name,
             flags: flags & 0x3f_ffff,
@@ -291,6 +291,8 @@ fn ask_anything(client: &mut Client, numbers: &mut Numbers) {
             offset,
             length,
         },
+        21 => Request::NameOf { ofd },
+        22 => Request::SetFlags { ofd, flags },
         _ => Request::Published {
             ofd,
             start: offset,

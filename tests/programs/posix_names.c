@@ -225,6 +225,51 @@ static void unlink_while_open(void)
     CHECK_ERR(remove("rd"), ENOENT);
 }
 
+/* What the kernel says of a descriptor. */
+static const char *name_of(int fd)
+{
+    static char link[64], name[PATH_MAX + 1];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, name, PATH_MAX);
+    name[n < 0 ? 0 : n] = 0;
+    return name;
+}
+
+static void names_of_descriptors(void)
+{
+    char cwd[PATH_MAX], wanted[PATH_MAX + 32];
+    CHECK(getcwd(cwd, sizeof cwd) != NULL);
+    put("opened", "x");
+    int fd = open("opened", O_RDONLY);
+    snprintf(wanted, sizeof wanted, "%s/opened", cwd);
+    CHECK_STR(name_of(fd), wanted);
+    CHECK_EQ(rename("opened", "moved"), 0);
+    snprintf(wanted, sizeof wanted, "%s/moved", cwd);
+    CHECK_STR(name_of(fd), wanted);
+    CHECK_EQ(unlink("moved"), 0);
+    CHECK(strstr(name_of(fd), " (deleted)") != NULL);
+    close(fd);
+}
+
+static void owners_and_set_ids(void)
+{
+    struct stat st;
+    put("setid", "");
+    CHECK_EQ(chmod("setid", 06755), 0);
+    CHECK_EQ(chown("setid", geteuid(), getegid()), 0);
+    CHECK_EQ(stat("setid", &st), 0);
+    CHECK_EQ(st.st_mode, S_IFREG | 0755);
+    CHECK_EQ(chmod("setid", 06745), 0);
+    CHECK_EQ(chown("setid", -1, -1), 0);
+    CHECK_EQ(stat("setid", &st), 0);
+    CHECK_EQ(st.st_mode, S_IFREG | 02745);
+    CHECK_EQ(mkdir("setdir", 0755), 0);
+    CHECK_EQ(chmod("setdir", 06755), 0);
+    CHECK_EQ(chown("setdir", geteuid(), getegid()), 0);
+    CHECK_EQ(stat("setdir", &st), 0);
+    CHECK_EQ(st.st_mode, S_IFDIR | 06755);
+}
+
 static void renames(void)
 {
     put("from", "from");
@@ -310,6 +355,9 @@ static void symbolic_links(void)
     CHECK_EQ(rename("sl", "sl3"), 0); /* moves the link itself */
     CHECK_EQ(readlink("sl3", target, sizeof target), 10);
     CHECK_EQ(unlink("sl3"), 0);
+    CHECK_ERR(unlink("dl/"), ENOTDIR);
+    CHECK_ERR(rmdir("dl/"), ENOTDIR);
+    CHECK_ERR(unlink("real/"), EISDIR);
     CHECK_EQ(unlink("dl"), 0);
     CHECK(exists("real"));
     CHECK_EQ(symlink("/etc/hostname", "out"), 0); /* leads out of the directory */
@@ -342,6 +390,8 @@ int main(int argc, char **argv)
     modes();
     hard_links();
     unlink_while_open();
+    names_of_descriptors();
+    owners_and_set_ids();
     renames();
     symbolic_links();
     the_file_system();

@@ -195,6 +195,12 @@ pub enum Request<'a> {
         /// The path.
         name: Name<'a>,
     },
+    /// What `/proc/self/fd` says of a description: [`Reply::Path`], absolute,
+    /// with ` (deleted)` behind it when the file has no name any more.
+    NameOf {
+        /// Open file description.
+        ofd: u32,
+    },
     /// The kernel's path of a directory (its shadow) or of a file that lies in
     /// the lower layer: [`Reply::Native`].
     Enter {

@@ -23,6 +23,14 @@ pub(super) enum Aim {
     Native(Vec<u8>),
 }
 
+/// What a change of owner leaves of a file's permissions: no set-user-ID, and
+/// a set-group-ID (without group execution: mandatory locks) only to the group.
+fn without_set_ids(mode: u32, keeps_group: bool) -> u32 {
+    let loses_group = mode & libc::S_IXGRP != 0 || !keeps_group;
+    let group = if loses_group { libc::S_ISGID } else { 0 };
+    mode & !(libc::S_ISUID | group)
+}
+
 impl Engine {
     pub(super) fn aim(&mut self, target: Target<'_>) -> Result<Aim, i32> {
         match target {
@@ -300,9 +308,14 @@ impl Engine {
         if !root && (new_owner || !own_group) {
             return Err(libc::EPERM);
         }
+        let is_directory = self.names.directory(inode).is_some();
+        let keeps_group = root || self.in_group(attr.gid);
         self.change(inode, |attr| {
             attr.uid = if uid == u32::MAX { attr.uid } else { uid };
             attr.gid = if gid == u32::MAX { attr.gid } else { gid };
+            if !is_directory {
+                attr.mode = without_set_ids(attr.mode, keeps_group);
+            }
         })
     }
 

@@ -192,6 +192,9 @@ impl Engine {
             b".." if directory => return Err(libc::ENOTEMPTY),
             _ => {}
         }
+        if self.is_link_with_slash(name) {
+            return Err(libc::ENOTDIR);
+        }
         let (inode, parent, name, path) = match self.taken(name)? {
             Taken::Native(path) => return Ok(Answer::Native(path, None)),
             Taken::Node {
@@ -215,6 +218,20 @@ impl Engine {
         }
         self.remove(parent, &name, inode, &path)?;
         Ok(Answer::Ok)
+    }
+
+    /// Whether it is the name of a symbolic link with a slash behind it, which
+    /// is followed but cannot be removed.
+    fn is_link_with_slash(&mut self, name: Name<'_>) -> bool {
+        let bare = without_slashes(name.path);
+        if bare.len() == name.path.len() || bare.is_empty() {
+            return false;
+        }
+        let Walk::Found { inode, .. } = self.walk(name.base, bare, false) else {
+            return false;
+        };
+        let node = self.names.get(inode);
+        node.is_some_and(|node| matches!(node.kind, Kind::Symlink(_)))
     }
 
     /// Takes away a name of `inode`.
@@ -310,6 +327,18 @@ impl Engine {
             } if name.is_empty() || parent == inode => Ok(Answer::Path(self.names.path_of(inode))),
             Walk::Found { parent, name, .. } => Ok(Answer::Path(self.names.path_in(parent, &name))),
         }
+    }
+
+    /// The path of an open file, by the name it was opened by if it has that
+    /// still.
+    pub(super) fn name_of(&self, ofd: u32) -> Outcome {
+        let ofd = self.ofds.get(ofd).ok_or(libc::EBADF)?;
+        let mut paths = self.names.paths_of(ofd.inode);
+        if paths.contains(&ofd.path) {
+            return Ok(Answer::Path(ofd.path.clone()));
+        }
+        let deleted = || [&ofd.path[..], b" (deleted)"].concat();
+        Ok(Answer::Path(paths.pop().unwrap_or_else(deleted)))
     }
 
     /// The kernel's path of a directory or of a file of the lower layer.
@@ -436,12 +465,14 @@ fn pack(directory: &Directory, cookie: u64) -> (Vec<u8>, bool) {
     (packed, true)
 }
 
+/// `path` without the slashes at its end.
+fn without_slashes(path: &[u8]) -> &[u8] {
+    let last = path.iter().rposition(|&byte| byte != b'/');
+    &path[..last.map_or(0, |at| at + 1)]
+}
+
 /// The last component of a path, slashes after it aside.
 pub(super) fn last_component(path: &[u8]) -> &[u8] {
-    let end = path
-        .iter()
-        .rposition(|&byte| byte != b'/')
-        .map_or(0, |at| at + 1);
-    let path = &path[..end];
+    let path = without_slashes(path);
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }

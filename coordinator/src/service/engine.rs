@@ -256,6 +256,7 @@ impl Engine {
             Request::Symlink { content, name } => self.symlink(client, content, name),
             Request::Readlink { name } => self.readlink(name),
             Request::Canonical { name } => self.canonical(client, name),
+            Request::NameOf { ofd } => self.name_of(ofd),
             Request::Enter { name, directory } => self.enter(client, name, directory),
             Request::List {
                 directory,

@@ -283,6 +283,7 @@ pub(crate) unsafe fn readlinkat(
                 let name = Name { base, path: b"" };
                 content(&Request::Canonical { name })
             }
+            Kind::Ofd { id, .. } => content(&Request::NameOf { ofd: id }),
             _ => return NOT_OURS,
         },
         place => match name_at(place) {
