@@ -31,6 +31,7 @@ unsafe extern "C" fn _exit(status: c_int) -> ! {
 /// # Safety
 /// As the function of this name.
 #[cfg_attr(not(test), unsafe(no_mangle))]
+#[allow(non_snake_case, reason = "libc's name")]
 unsafe extern "C" fn _Exit(status: c_int) -> ! {
     // SAFETY: handed on.
     unsafe { end(status) }
