@@ -15,4 +15,5 @@ pub mod session;
 pub const ENGINE: session::Engine = session::Engine {
     start: service::start,
     session_dir: service::session_dir,
+    sessions: service::sessions,
 };

@@ -22,7 +22,7 @@ use crate::cli::spec::Spec;
 
 pub use admin::{Admin, AdminError, Entry, EntryKind, FileName};
 
-/// The two functions of the engine that the command is built on; the binaries
+/// The functions of the engine that the command is built on; the binaries
 /// pass them in, so that the command can be tested without an engine.
 #[derive(Clone, Copy)]
 pub struct Engine {
@@ -31,6 +31,9 @@ pub struct Engine {
     /// The directory of the session of this `CAPIO_DIR` (absolute, resolved)
     /// and workflow name, whether or not one is running.
     pub session_dir: fn(&Path, &str) -> PathBuf,
+    /// `CAPIO_DIR` and workflow name of this user's sessions on this machine.
+    /// One that was killed may still be among them.
+    pub sessions: fn() -> Vec<(PathBuf, String)>,
 }
 
 /// Why a session could not be started, as one sentence for the user.

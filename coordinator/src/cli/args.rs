@@ -242,7 +242,8 @@ pub(super) struct SessionRef {
     #[arg(long, value_hint = ValueHint::DirPath)]
     pub(super) dir: Option<PathBuf>,
 
-    /// The session's name [default: CAPIO_WORKFLOW_NAME, or CAPIO]
+    /// The session's name [default: CAPIO_WORKFLOW_NAME, or the one session
+    /// that runs on the directory]
     #[arg(long, value_name = "NAME")]
     pub(super) workflow: Option<String>,
 }

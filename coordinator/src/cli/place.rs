@@ -83,17 +83,26 @@ pub(super) struct Place {
     pub(super) dir: PathBuf,
     pub(super) workflow: String,
     pub(super) session_dir: PathBuf,
+    /// Whether the user has said which session.
+    named: bool,
 }
 
 impl Place {
     pub(super) fn find(session: &SessionRef, engine: &Engine) -> Result<Self, Failure> {
         let dir = directory(session.dir.as_deref(), None)?;
-        let workflow = workflow_name(session.workflow.as_deref(), None)?;
+        let named = session.workflow.is_some() || variable("CAPIO_WORKFLOW_NAME").is_some();
+        let running = if named {
+            None
+        } else {
+            running_on(&dir, engine)?
+        };
+        let workflow = workflow_name(session.workflow.as_deref(), running)?;
         let session_dir = (engine.session_dir)(&dir, &workflow);
         Ok(Self {
             dir,
             workflow,
             session_dir,
+            named,
         })
     }
 
@@ -104,6 +113,12 @@ impl Place {
             if error.kind() == std::io::ErrorKind::PermissionDenied {
                 return Failure::session(format!(
                     "the session {workflow} of {dir} is another user's: {error}"
+                ));
+            }
+            if !self.named {
+                return Failure::session(format!(
+                    "no session of {dir} is running: start one with `capio serve`, \
+                     or name the right directory by --dir"
                 ));
             }
             Failure::session(format!(
@@ -122,6 +137,21 @@ impl Place {
         let path = here.unwrap_or_else(|| self.dir.clone()).join(path);
         below(&self.dir, &path)
     }
+}
+
+/// The name of the session that runs on `dir`, for whoever names none.
+fn running_on(dir: &Path, engine: &Engine) -> Result<Option<String>, Failure> {
+    let runs = |name: &String| AdminClient::connect(&(engine.session_dir)(dir, name)).is_ok();
+    let here = (engine.sessions)().into_iter().filter(|(at, _)| at == dir);
+    let mut names: Vec<_> = here.map(|(_, name)| name).filter(runs).collect();
+    names.sort_unstable();
+    if names.len() < 2 {
+        return Ok(names.pop());
+    }
+    let (dir, names) = (dir.display(), names.join(", "));
+    Err(Failure::usage(format!(
+        "several sessions of {dir} are running ({names}): name one by --workflow"
+    )))
 }
 
 /// `path`, meant from `dir`, without `.` and `..`; it must not lead out.

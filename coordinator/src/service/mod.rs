@@ -22,7 +22,7 @@ mod snapshot;
 mod start;
 mod stats;
 
-pub use start::{session_dir, start};
+pub use start::{session_dir, sessions, start};
 
 use wire::layout::{WAIT_FINAL, WAIT_STREAM};
 

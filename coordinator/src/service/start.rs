@@ -30,6 +30,8 @@ use crate::session::{DrainReport, Session, SessionConfig, SessionError, Snapshot
 
 /// Name of the file that a living coordinator holds a lock on.
 const LOCK: &str = "lock";
+/// Workflow name, NUL, and `CAPIO_DIR`.
+const TITLE: &str = "title";
 
 /// The directory of the session of this `CAPIO_DIR` (absolute, resolved) and
 /// workflow name, whether or not one is running.
@@ -40,6 +42,22 @@ pub fn session_dir(dir: &Path, workflow: &str) -> PathBuf {
     let dir = dir.as_os_str().as_bytes();
     let length = place::session_path(&mut buffer, uid, dir, workflow.as_bytes());
     PathBuf::from(OsStr::from_bytes(buffer.get(..length).unwrap_or_default()))
+}
+
+/// `CAPIO_DIR` and workflow name of this user's sessions on this machine, also
+/// of those that were killed and left their directory behind.
+#[must_use]
+pub fn sessions() -> Vec<(PathBuf, String)> {
+    let entries = fs::read_dir(place::BASE).into_iter().flatten().flatten();
+    let titles = entries.filter_map(|entry| {
+        trusted(&entry.path()).ok()?;
+        let title = fs::read(entry.path().join(TITLE)).ok()?;
+        let at = title.iter().position(|&byte| byte == 0)?;
+        let workflow = str::from_utf8(title.get(..at)?).ok()?.to_owned();
+        let dir = PathBuf::from(OsStr::from_bytes(title.get(at + 1..)?));
+        (session_dir(&dir, &workflow) == entry.path()).then_some((dir, workflow))
+    });
+    titles.collect()
 }
 
 /// A running session.
@@ -141,6 +159,12 @@ fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Resu
             .mode(0o700)
             .create(session.join(part))?;
     }
+    let title = [
+        config.workflow.as_bytes(),
+        b"\0",
+        config.dir.as_os_str().as_bytes(),
+    ];
+    fs::write(session.join(TITLE), title.concat())?;
     raise_descriptor_limit();
     let spec = config.spec.clone();
     let spec = spec.unwrap_or_else(|| Arc::new(capio_specs::Spec::empty(&config.workflow)));

@@ -15,9 +15,9 @@ fn serve(place: &Place, more: &[&str]) -> Running {
     running
 }
 
-/// Runs `capio COMMAND --workflow wf ARGS`.
+/// Runs `capio COMMAND ARGS`, on the only session there is.
 fn ask(place: &Place, command: &str, args: &[&str]) -> crate::place::Ran {
-    place.capio(&[&[command, "--workflow", "wf"], args].concat())
+    place.capio(&[&[command], args].concat())
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn exec_gives_the_programs_own_status() {
 fn looking_at_what_is_not_there_is_an_error_that_says_so() {
     let place = Place::with_spec(&two_steps("on_close", "update"));
     let none = ask(&place, "ls", &[]);
-    none.expect(3).says(&["no session wf", "capio serve"]);
+    none.expect(3).says(&["no session of", "capio serve"]);
     let _serving = serve(&place, &[]);
     for (command, path, words) in [
         ("cat", "none", "No such file"),
@@ -119,8 +119,21 @@ fn looking_at_what_is_not_there_is_an_error_that_says_so() {
     ] {
         ask(&place, command, &[path]).expect(2).says(&[words]);
     }
-    let other = place.capio(&["ps"]);
-    other.expect(3).says(&["no session CAPIO", "--workflow"]);
+    let other = place.capio(&["ps", "--workflow", "other"]);
+    other.expect(3).says(&["no session other", "--workflow"]);
+}
+
+#[test]
+fn a_session_must_be_named_where_there_are_several() {
+    let place = Place::with_spec(&two_steps("on_close", "update"));
+    let _serving = serve(&place, &[]);
+    let more = ["serve", "--workflow", "more", "--ready-file", "second"];
+    let _second = place.start("capio", &more);
+    until("second", || place.path("second").exists());
+    let unclear = place.capio(&["ps"]);
+    unclear.expect(2).says(&["more, wf", "--workflow"]);
+    let named = place.capio(&["ps", "--workflow", "more"]).expect(0);
+    assert!(named.out.starts_with("session more of"), "{named:?}");
 }
 
 #[test]
