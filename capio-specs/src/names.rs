@@ -52,6 +52,13 @@ impl Prefix {
         &self.plain
     }
 
+    /// `name`, resolved, as it would stand in a document.
+    pub(crate) fn relative<'n>(&self, name: &'n str) -> &'n str {
+        let within = |dir: &str| name.strip_prefix(dir)?.strip_prefix('/');
+        let rest = within(&self.plain).or_else(|| within(&self.escaped));
+        rest.filter(|rest| !rest.is_empty()).unwrap_or(name)
+    }
+
     /// `name`, absolute. A pattern stays one without the directory's own
     /// characters becoming part of it.
     pub(crate) fn resolve(&self, name: &str) -> String {

@@ -22,6 +22,8 @@ pub struct CheckReport {
     pub name: String,
     /// Which CAPIO-CL it is written in.
     pub version: Version,
+    /// What relative names resolve against, if anything.
+    pub directory: Option<String>,
     /// Names of the steps.
     pub steps: Vec<String>,
     /// Every name and pattern of the document, in its order.
@@ -35,6 +37,9 @@ pub struct CheckReport {
 pub struct FileRow {
     /// Resolved.
     pub name: String,
+    /// As it would stand in a document: relative to the directory if it lies
+    /// there.
+    pub shown: String,
     /// Names of the steps that may write it.
     pub producers: Vec<String>,
     /// Names of the steps that read it.
@@ -80,6 +85,7 @@ impl Spec {
             document: self.document.clone(),
             name: self.name.clone(),
             version: self.version,
+            directory: self.prefix.as_ref().map(|dir| dir.directory().to_owned()),
             steps: self.steps.iter().map(|step| step.name.clone()).collect(),
             files: self.file_rows(),
             warnings: warnings::all(self),
@@ -97,6 +103,11 @@ impl Spec {
             };
             FileRow {
                 name: entry.name.clone(),
+                shown: self
+                    .prefix
+                    .as_ref()
+                    .map_or(&*entry.name, |dir| dir.relative(&entry.name))
+                    .to_owned(),
                 producers: names(&rules.producers),
                 consumers: names(&rules.consumers),
                 rules,
@@ -122,7 +133,7 @@ impl FileRow {
             storage_text(rules.storage),
         ];
         [
-            self.name.clone(),
+            self.shown.clone(),
             steps(&self.producers),
             steps(&self.consumers),
             commit_text(&rules.commit),
@@ -161,6 +172,7 @@ impl CheckReport {
         json!({
             "document": self.document,
             "name": self.name,
+            "directory": self.directory,
             "version": self.version.to_string(),
             "steps": self.steps,
             "files": files.collect::<Vec<_>>(),
@@ -189,6 +201,9 @@ impl fmt::Display for CheckReport {
             self.steps.len(),
             self.files.len()
         )?;
+        if let Some(directory) = &self.directory {
+            writeln!(f, "relative names are below {directory}")?;
+        }
         let headings = HEADINGS.map(str::to_owned);
         let rows = std::iter::once(headings).chain(self.files.iter().map(FileRow::cells));
         table(f, &rows.collect::<Vec<_>>())?;

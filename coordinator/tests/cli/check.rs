@@ -13,7 +13,11 @@ const MISSPELT: &str = r#"{
 fn a_good_document_is_shown_with_producers_consumers_and_rules() {
     let place = Place::with_spec(&two_steps("on_close", "no_update"));
     let ran = place.capio(&["check", "s.json"]).expect(0);
-    let f = ran.out.lines().find(|line| line.contains("/f ")).unwrap();
+    let f = ran
+        .out
+        .lines()
+        .find(|line| line.starts_with("  f "))
+        .unwrap();
     for word in ["prod", "cons", "on_close", "no_update"] {
         assert!(f.contains(word), "{}", ran.out);
     }
