@@ -191,14 +191,20 @@ fn strict_fails_a_run_whose_reader_saw_half_a_file() {
     let place = Place::with_spec(&two_steps("on_termination", "no_update"));
     place.write(
         "half.py",
-        "import os, time\n\
+        "import os, sys, time\n\
          fd = os.open('f', os.O_RDONLY)\n\
          while not (n := os.fstat(fd).st_size): time.sleep(0.01)\n\
-         os.read(fd, n); os.close(fd)\n",
+         os.read(fd, n); os.close(fd)\n\
+         open(sys.argv[1], 'w').close()\n",
     );
-    let steps = ["--step", "prod=(echo a; sleep 0.4; echo b) > f"];
-    let args = ["run", "-c", "s.json", "--step", "cons=python3 half.py"];
-    let args = [&args[..], &steps].concat();
+    // Outside of the session: the writer goes on when the reader has closed.
+    let elsewhere = Place::new();
+    let closed = elsewhere.path("closed").display().to_string();
+    let half = format!("cons=python3 half.py {closed}");
+    let whole = format!(
+        "prod=(echo a; until [ -e {closed} ]; do sleep 0.05; done; rm {closed}; echo b) > f"
+    );
+    let args = ["run", "-c", "s.json", "--step", &half, "--step", &whole];
     place.capio(&args).expect(0).says(&["probably truncated"]);
     let strict = [&args[..], &["--strict"]].concat();
     place.capio(&strict).expect(5).says(&["probably truncated"]);
