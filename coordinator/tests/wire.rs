@@ -235,7 +235,7 @@ fn ask_anything(client: &mut Client, numbers: &mut Numbers) {
         1 => SetTime::Omit,
         _ => SetTime::At(value as i64),
     };
-    let request = match numbers.below(24) {
+    let request = match numbers.below(26) {
         0..=2 => Request::Open {
             name,
             flags: flags & 0x3f_ffff,
@@ -293,6 +293,12 @@ fn ask_anything(client: &mut Client, numbers: &mut Numbers) {
         },
         21 => Request::NameOf { ofd },
         22 => Request::SetFlags { ofd, flags },
+        23 => Request::Map { ofd, end: length },
+        24 => Request::Run {
+            target,
+            library: follow,
+            thread,
+        },
         _ => Request::Published {
             ofd,
             start: offset,

@@ -14,6 +14,8 @@ use crate::{attach, futex, owner, threads};
 
 /// Longest sleep of a waiting call before it looks after the coordinator, ns.
 pub(crate) const PATIENCE: i64 = 250_000_000;
+/// When to ask again what is done in a while, ns.
+pub(crate) const SOON: i64 = 1_000_000;
 /// Somebody waits for the line.
 const WAITED: u32 = 1 << 31;
 /// All signals but SIGBUS and SIGSEGV, which copies from and to the program's
@@ -340,8 +342,15 @@ pub(crate) fn ask<T>(
         let before = me.record.wake.load(Acquire);
         let mut line = Line::seize()?;
         let (body, received) = attach::exchange(&mut line, request)?;
-        match line.reply(body) {
-            Some(Reply::Wait) => received.close(),
+        let wait = match line.reply(body) {
+            Some(Reply::Wait) => {
+                received.close();
+                PATIENCE
+            }
+            Some(Reply::Soon) => {
+                received.close();
+                SOON
+            }
             Some(Reply::Error(error)) => {
                 received.close();
                 return Err(if error > 0 { error } else { libc::EIO });
@@ -352,9 +361,9 @@ pub(crate) fn ask<T>(
                 attach::hang_up();
                 return Err(libc::EIO);
             }
-        }
+        };
         drop(line);
-        futex::wait(&me.record.wake, before, PATIENCE);
+        futex::wait(&me.record.wake, before, wait);
         attach::look()?;
     }
 }

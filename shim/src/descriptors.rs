@@ -189,6 +189,17 @@ pub(crate) fn name_of(fd: c_int, name: &mut Text<MAX_PATH>) {
     }
 }
 
+/// Whether `fd` is of the session, by the kernel: a taken-over file, a shadow
+/// directory, or a file below `CAPIO_DIR` on disk.
+pub(crate) fn is_of_session(fd: c_int) -> bool {
+    place::get().is_some_and(|place| {
+        let mut name = Text::<MAX_PATH>::new();
+        name_of(fd, &mut name);
+        let name = name.bytes();
+        name.starts_with(place.session.bytes()) || place.canonical_has(name)
+    })
+}
+
 /// What `fd` is, by the kernel.
 #[cold]
 pub(crate) fn ask(fd: c_int) -> Kind {

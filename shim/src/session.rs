@@ -6,8 +6,9 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
 use wire::layout::{
-    DIRECT, FILE_FINAL, FileMeta, FileSync, MAP_ENTRIES, MapBlock, MetaHeader, OfdMeta, OfdSync,
-    Piece, ProcessMeta, ProcessRecord, SyncHeader, WAIT_NEVER, WAIT_STREAM, meta, sync,
+    DIRECT, FILE_FINAL, FILE_KERNEL, FILE_MOVING, FileMeta, FileSync, MAP_ENTRIES, MapBlock,
+    MetaHeader, OfdMeta, OfdSync, Piece, ProcessMeta, ProcessRecord, SyncHeader, WAIT_NEVER,
+    WAIT_STREAM, meta, sync,
 };
 use wire::limits::{CHUNK, MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, PAGE};
 
@@ -296,6 +297,13 @@ impl File {
     #[inline(always)]
     pub(crate) fn is_final(self) -> bool {
         self.meta.flags.load(Acquire) & FILE_FINAL != 0
+    }
+
+    /// Where its bytes are: 0 in the arena, else [`FILE_MOVING`] or
+    /// [`FILE_KERNEL`]. To be asked once the pages are held.
+    #[inline(always)]
+    pub(crate) fn elsewhere(self) -> u32 {
+        self.meta.flags.load(Acquire) & (FILE_MOVING | FILE_KERNEL)
     }
 
     /// Where reads end for now, for one that waits for `wait`.

@@ -68,8 +68,6 @@ const LEFT_TO_LIBC: &[(&str, &str)] = &[
     ("open_by_handle_at", "privileged"),
     ("setmntent", "reads tables of the system"),
     ("__setmntent", "reads tables of the system"),
-    ("dlopen", "the loader reads the file below"),
-    ("dlmopen", "the loader reads the file below"),
     ("acct", "privileged"),
     ("swapon", "privileged"),
     ("swapoff", "privileged"),

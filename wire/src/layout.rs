@@ -48,6 +48,12 @@ pub const FILE_STREAM: u32 = 4;
 pub const FILE_WITHHELD: u32 = 8;
 /// [`FileMeta::flags`]: waits on it were broken: `EDEADLK`.
 pub const FILE_DEADLOCK: u32 = 16;
+/// [`FileMeta::flags`]: its bytes are on their way into its own inode; nobody
+/// starts to copy meanwhile.
+pub const FILE_MOVING: u32 = 32;
+/// [`FileMeta::flags`]: its bytes lie in its own inode, which its descriptors
+/// are descriptors of.
+pub const FILE_KERNEL: u32 = 64;
 
 /// Direct entries of a file's block map: the first [`SEGMENTS`] are the
 /// segments of its first chunk, the others whole chunks.
@@ -83,10 +89,12 @@ pub struct FileMeta {
     pub born: AtomicU64,
     /// Start of the lowest withheld range, when [`FILE_WITHHELD`].
     pub withheld: AtomicU64,
+    /// When [`FILE_KERNEL`]: bytes before this may be written without asking.
+    pub granted: AtomicU64,
     /// Map block (index + 1) of map blocks for bytes from [`DIRECT_BYTES`];
     /// 0: none.
     pub root: AtomicU32,
-    reserved: [AtomicU32; 5],
+    reserved: [AtomicU32; 3],
     /// Block map: page of the arena (index + 1) where a piece starts; 0: a
     /// hole.
     pub map: [AtomicU32; DIRECT],

@@ -209,6 +209,16 @@ pub enum Request<'a> {
         /// Must be a directory.
         directory: bool,
     },
+    /// The kernel's path of a program that is to run: [`Reply::Native`],
+    /// [`Reply::Wait`], [`Reply::Soon`].
+    Run {
+        /// The program.
+        target: Target<'a>,
+        /// It is a library that is to be loaded.
+        library: bool,
+        /// Thread record that would wait.
+        thread: u32,
+    },
     /// Entries of a directory after `cookie`: [`Reply::Entries`],
     /// [`Reply::Wait`].
     List {
@@ -228,6 +238,14 @@ pub enum Request<'a> {
         offset: u64,
         /// Length in bytes.
         length: u64,
+    },
+    /// Moves the file into an inode of its own, so that the descriptor can be
+    /// mapped: [`Reply::Ok`], [`Reply::Soon`], `ENOMEM`.
+    Map {
+        /// Open file description.
+        ofd: u32,
+        /// Where a mapping that can be written to ends in the file; 0: none.
+        end: u64,
     },
     /// A range beyond the frontier is completely written, or (empty) the
     /// frontier has reached a withheld one.
@@ -288,6 +306,8 @@ pub enum Reply<'a> {
     Error(i32),
     /// Not yet: sleep on the thread's `wake` word, then ask again.
     Wait,
+    /// Not yet: ask again in a while.
+    Soon,
     /// To `Hello`: with three descriptors (arena, meta, sync) unless forked.
     Welcome {
         /// Process record.

@@ -7,6 +7,8 @@ pub const SOCKET: &str = "sock";
 pub const OPEN: &str = "ofd";
 /// Directory of the reservation inodes, one a file.
 pub const RESERVED: &str = "res";
+/// Names of programs that the kernel runs, one directory a file.
+pub const RUN: &str = "run";
 /// Root of the shadow directories.
 pub const SHADOW: &str = "shadow";
 /// Directory of named pipes and other special files.

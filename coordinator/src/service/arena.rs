@@ -56,6 +56,8 @@ struct State {
     parts: [BTreeSet<u32>; ORDERS],
     used: u64,
     peak: u64,
+    /// Chunks that stand for memory elsewhere.
+    lent: Vec<u32>,
     /// Chunks that the background thread is making ready right now.
     coming: u32,
     stop: bool,
@@ -197,6 +199,44 @@ impl Arena {
         }
     }
 
+    /// Takes chunks out of the arena for as much memory elsewhere, so that the
+    /// cache stays within its limit; `false`: there are not as many free.
+    #[must_use]
+    pub(super) fn lend(&self, chunks: u32) -> bool {
+        let mut state = self.state();
+        let mut taken = Vec::new();
+        while (taken.len() as u32) < chunks {
+            if let Some(chunk) = unbacked(&mut state) {
+                taken.push(chunk);
+            } else if let Some(chunk) = state.dirty.pop().or_else(|| state.ready.pop()) {
+                self.shared.unback_arena(u64::from(chunk) * CHUNK, CHUNK);
+                taken.push(chunk);
+            } else if state.coming > 0 {
+                state = self
+                    .came
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+            } else {
+                state.unbacked.append(&mut taken);
+                return false;
+            }
+        }
+        state.used += u64::from(chunks) * CHUNK;
+        state.peak = state.peak.max(state.used);
+        state.lent.append(&mut taken);
+        true
+    }
+
+    /// Takes chunks back that were lent.
+    pub(super) fn repay(&self, chunks: u32) {
+        let mut state = self.state();
+        let from = state.lent.len().saturating_sub(chunks as usize);
+        let mut back = state.lent.split_off(from);
+        state.used = state.used.saturating_sub(back.len() as u64 * CHUNK);
+        state.unbacked.append(&mut back);
+        self.wanted.notify_one();
+    }
+
     /// Starts the thread that keeps chunks ready; [`Arena::stop`] ends it.
     ///
     /// # Errors
@@ -254,6 +294,16 @@ impl Arena {
             }
         }
     }
+}
+
+/// Takes a chunk that has no memory yet.
+fn unbacked(state: &mut State) -> Option<u32> {
+    state.unbacked.pop().or_else(|| {
+        (state.fresh < state.chunks).then(|| {
+            state.fresh += 1;
+            state.fresh - 1
+        })
+    })
 }
 
 /// Takes a chunk that is not ready, and whether it has old content.

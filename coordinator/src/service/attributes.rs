@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::SeqCst;
 
 use nix::unistd::{Gid, Uid};
 use wire::limits::{MAX_FILE_SIZE, PAGE};
@@ -374,10 +373,13 @@ impl Engine {
             self.permitted(inode, libc::W_OK as u32)?;
         }
         let record = self.copy_up(inode, size == 0)?;
+        if !self.at_rest(record) {
+            return Ok(Answer::Soon);
+        }
         if size < self.records.size(record) {
             self.flow.truncated(FileId(inode), client.step);
         }
-        self.records.truncate(record, size);
+        self.records.truncate(record, size)?;
         self.modified(inode, record);
         Ok(Answer::Ok)
     }
@@ -403,18 +405,21 @@ impl Engine {
             .checked_add(length)
             .filter(|end| *end <= MAX_FILE_SIZE);
         let end = end.ok_or(libc::EFBIG)?;
+        if !self.at_rest(record) {
+            return Ok(Answer::Soon);
+        }
         let grows = end > self.records.size(record);
         match mode {
             0 | KEEP => {
                 self.records.reserve(record, offset, length)?;
                 if mode == 0 && grows {
-                    self.shared.file_sync(record).size.fetch_max(end, SeqCst);
+                    self.records.grow(record, end)?;
                 }
             }
             libc::FALLOC_FL_ZERO_RANGE => {
                 self.records.punch(record, offset, end);
                 if grows {
-                    self.shared.file_sync(record).size.fetch_max(end, SeqCst);
+                    self.records.grow(record, end)?;
                 }
             }
             PUNCH => self.records.punch(record, offset, end),

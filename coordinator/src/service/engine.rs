@@ -32,6 +32,8 @@ pub(super) enum Answer {
     Error(i32),
     /// The thread sleeps until it is woken, then asks again.
     Wait,
+    /// Not yet; the client asks again in a while.
+    Soon,
     /// An open file description, with its descriptor.
     Opened(u32, OwnedFd),
     /// A directory, with a descriptor of its shadow.
@@ -256,6 +258,11 @@ impl Engine {
             Request::Symlink { content, name } => self.symlink(client, content, name),
             Request::Readlink { name } => self.readlink(name),
             Request::Canonical { name } => self.canonical(client, name),
+            Request::Run {
+                target,
+                library,
+                thread,
+            } => self.run(client, target, library, thread),
             Request::NameOf { ofd } => self.name_of(ofd),
             Request::Enter { name, directory } => self.enter(client, name, directory),
             Request::List {
@@ -268,6 +275,7 @@ impl Engine {
                 offset,
                 length,
             } => self.grant(ofd, offset, length),
+            Request::Map { ofd, end } => self.map(ofd, end),
             Request::Published { ofd, start, end } => self.published(ofd, start, end),
             Request::SetFlags { ofd, flags } => self.set_flags(ofd, flags),
             Request::Space => Ok(self.space()),

@@ -9,6 +9,7 @@ mod deadlock;
 mod engine;
 mod export;
 mod guardian;
+mod kernel;
 mod members;
 mod names;
 mod opens;

@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
@@ -75,6 +75,7 @@ pub(super) struct Ofds {
     next: u32,
     names: PathBuf,
     reserved: PathBuf,
+    programs: PathBuf,
 }
 
 impl Ofds {
@@ -87,6 +88,7 @@ impl Ofds {
             next: 0,
             names: session.join(place::OPEN),
             reserved: session.join(place::RESERVED),
+            programs: session.join(place::RUN),
         }
     }
 
@@ -101,7 +103,9 @@ impl Ofds {
         self.open.iter().map(|(id, ofd)| (*id, ofd))
     }
 
-    fn reservation(&self, record: u32) -> PathBuf {
+    /// The inode of a file record, where nothing lies unless it is the
+    /// kernel's.
+    pub(super) fn reservation(&self, record: u32) -> PathBuf {
         self.reserved.join(record.to_string())
     }
 
@@ -123,6 +127,23 @@ impl Ofds {
     pub(super) fn unreserve(&self, record: u32) {
         // It may be missing when its making failed.
         let _ = std::fs::remove_file(self.reservation(record));
+        // Most files are never run.
+        let _ = std::fs::remove_dir_all(self.programs.join(record.to_string()));
+    }
+
+    /// A name under which the kernel runs the inode of a file record.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn runnable(&self, record: u32, name: &OsStr) -> io::Result<PathBuf> {
+        let folder = self.programs.join(record.to_string());
+        std::fs::create_dir_all(&folder)?;
+        let (place, inode) = (folder.join(name), self.reservation(record));
+        std::fs::set_permissions(&inode, Permissions::from_mode(0o700))?;
+        match std::fs::hard_link(inode, &place) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(place),
+        }
     }
 
     fn take(&mut self) -> Option<u32> {
@@ -135,7 +156,13 @@ impl Ofds {
     }
 
     /// Opens the reservation under a name of its own.
-    fn descriptor(&self, id: u32, record: u32, flags: i32) -> nix::Result<OwnedFd> {
+    fn descriptor(
+        &self,
+        id: u32,
+        record: u32,
+        flags: i32,
+        has_bytes: bool,
+    ) -> nix::Result<OwnedFd> {
         let name = self.names.join(id.to_string());
         std::fs::hard_link(self.reservation(record), &name).map_err(errno)?;
         let kept = OFlag::from_bits_retain(flags & !NOT_KEPT) | OFlag::O_CLOEXEC;
@@ -145,7 +172,7 @@ impl Ofds {
         // A write that misses the shim must fail: beyond this offset (EINVAL),
         // or at this end (EFBIG).
         nix::unistd::lseek(fd.as_fd(), i64::MAX, nix::unistd::Whence::SeekSet)?;
-        if flags & libc::O_APPEND != 0 {
+        if flags & libc::O_APPEND != 0 && !has_bytes {
             self.end_of_appends(record).map_err(errno)?;
         }
         Ok(fd)
@@ -393,7 +420,7 @@ impl Engine {
         Ok(Answer::Directory(inode, fd))
     }
 
-    fn mark_consumed(&mut self, client: Client, inode: Inode) {
+    pub(super) fn mark_consumed(&mut self, client: Client, inode: Inode) {
         if let Some(file) = self.names.file_mut(inode)
             && file.creator != Some(client.step)
         {
@@ -474,16 +501,22 @@ impl Engine {
         } else {
             WAIT_NEVER
         };
+        if flags & libc::O_TRUNC != 0 && !self.at_rest(record) {
+            return Ok(Answer::Soon);
+        }
         let id = self.ofds.take().ok_or(libc::ENFILE)?;
         let opened = self.shared.back_ofd(id).map_err(|_| Errno::ENOMEM);
-        let opened = opened.and_then(|()| self.ofds.descriptor(id, record, flags));
+        let opened = opened.and_then(|()| {
+            self.ofds
+                .descriptor(id, record, flags, self.records.is_kernel(record))
+        });
         let fd = opened.map_err(|error| {
             self.ofds.free.push(id);
             error as i32
         })?;
         self.fill_ofd(id, record, flags, wait);
         if flags & libc::O_TRUNC != 0 && self.records.size(record) > 0 {
-            self.records.truncate(record, 0);
+            self.records.truncate(record, 0)?;
             self.modified(inode, record);
             self.flow.truncated(FileId(inode), client.step);
         }
@@ -715,7 +748,7 @@ impl Engine {
     pub(super) fn set_flags(&mut self, id: u32, flags: i32) -> Outcome {
         const SETTABLE: i32 = libc::O_APPEND | libc::O_NONBLOCK | libc::O_NOATIME;
         let ofd = self.ofds.open.get(&id).ok_or(libc::EBADF)?;
-        if flags & libc::O_APPEND != 0 && ofd.writes() {
+        if flags & libc::O_APPEND != 0 && ofd.writes() && !self.records.is_kernel(ofd.record) {
             let record = ofd.record;
             self.ofds
                 .end_of_appends(record)
@@ -737,6 +770,7 @@ impl Engine {
             let from = start.max(self.records.size(record));
             if known && from < end {
                 self.records.wipe(record, from, end);
+                self.records.cut_kernel(record);
             }
         }
     }

@@ -12,6 +12,7 @@ use wire::layout::{
 use wire::limits::{CHUNK, MAX_FILE_SIZE, MAX_FILES, MAX_MAP_BLOCKS, MAX_PROCESSES, PAGE};
 
 use super::arena::{Arena, Run};
+use super::kernel::{Backed, Move};
 use super::names::Attr;
 use super::shm::Shared;
 
@@ -21,17 +22,24 @@ const AHEAD: u64 = 8 * CHUNK;
 /// for finality.
 const MAX_WITHHELD: usize = 4096;
 
+/// A hazard slot that named a file: process, thread, content.
+pub(super) type Hazard = (u32, usize, u64);
+
 /// Pages that left a file while somebody might still be copying from them.
 struct Limbo {
     run: Run,
-    /// Hazard slots that named the file: process, thread, content.
-    seen: Vec<(u32, usize, u64)>,
+    /// Who might.
+    seen: Vec<Hazard>,
 }
 
 /// All file records.
 pub(super) struct Records {
-    shared: Arc<Shared>,
-    arena: Arc<Arena>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) arena: Arc<Arena>,
+    /// Files whose bytes are the kernel's.
+    pub(super) kernel: HashMap<u32, Backed>,
+    /// Those of them that are on their way.
+    pub(super) moving: HashMap<u32, Move>,
     free: Vec<u32>,
     next: u32,
     free_blocks: Vec<u32>,
@@ -53,6 +61,8 @@ impl Records {
         Self {
             shared,
             arena,
+            kernel: HashMap::new(),
+            moving: HashMap::new(),
             free: Vec::new(),
             next: 0,
             free_blocks: Vec::new(),
@@ -172,7 +182,7 @@ impl Records {
     }
 
     /// The entry of the block map for piece `index`, if its block exists.
-    fn entry(&self, record: u32, index: u32) -> Option<&AtomicU32> {
+    pub(super) fn entry(&self, record: u32, index: u32) -> Option<&AtomicU32> {
         let file = self.shared.file(record);
         if let Some(entry) = file.map.get(index as usize) {
             return Some(entry);
@@ -250,6 +260,9 @@ impl Records {
     /// # Errors
     /// `EFBIG`, or `ENOSPC` when not even the first byte can be had.
     pub(super) fn grant(&mut self, record: u32, offset: u64, length: u64) -> Result<(), i32> {
+        if self.is_kernel(record) {
+            return self.grant_kernel(record, offset, length);
+        }
         let end = offset
             .checked_add(length)
             .ok_or(libc::EFBIG)?
@@ -309,6 +322,9 @@ impl Records {
     /// `ENOSPC`, `EFBIG`.
     pub(super) fn reserve(&mut self, record: u32, offset: u64, length: u64) -> Result<(), i32> {
         let end = offset.checked_add(length).ok_or(libc::EFBIG)?;
+        if self.is_kernel(record) {
+            return self.reserve_kernel(record, offset, end);
+        }
         let (limit, used, _) = self.arena.usage();
         if self.missing(record, offset, end, limit - used.min(limit)) {
             return Err(libc::ENOSPC);
@@ -341,7 +357,7 @@ impl Records {
     }
 
     /// Pieces from `from` on that have pages: piece and page number.
-    fn backed(&self, record: u32, from: u64, end: u64) -> Vec<(Piece, u32)> {
+    pub(super) fn backed(&self, record: u32, from: u64, end: u64) -> Vec<(Piece, u32)> {
         let mut found = Vec::new();
         let mut at = Piece::at(from);
         let has_far = self.shared.file(record).root.load(Relaxed) != 0;
@@ -375,6 +391,9 @@ impl Records {
     /// Bytes of memory that the file takes.
     #[must_use]
     pub(super) fn allocated(&self, record: u32) -> u64 {
+        if let Some(bytes) = self.allocated_kernel(record) {
+            return bytes;
+        }
         let size = self.size(record);
         let pieces = self.backed(record, 0, size);
         let used = |piece: &Piece| (size - piece.start).min(piece.length).div_ceil(PAGE) * PAGE;
@@ -382,7 +401,7 @@ impl Records {
     }
 
     /// Takes away the pages of all pieces that start at `from` or later.
-    fn drop_pieces(&mut self, record: u32, from: u64) {
+    pub(super) fn drop_pieces(&mut self, record: u32, from: u64) {
         let pieces = self.backed(record, from, MAX_FILE_SIZE);
         let mut dropped = Vec::new();
         for (piece, page) in pieces {
@@ -402,7 +421,7 @@ impl Records {
     }
 
     /// Reuses pages at once, or when nobody can be copying from them any more.
-    fn retire(&mut self, record: u32, runs: Vec<Run>) {
+    pub(super) fn retire(&mut self, record: u32, runs: Vec<Run>) {
         let seen = self.hazards(record);
         for run in runs {
             if seen.is_empty() {
@@ -416,7 +435,8 @@ impl Records {
         }
     }
 
-    fn hazards(&self, record: u32) -> Vec<(u32, usize, u64)> {
+    /// Copies from or to the file that are under way.
+    pub(super) fn hazards(&self, record: u32) -> Vec<Hazard> {
         let mut seen = Vec::new();
         for process in 0..self.process_end.min(MAX_PROCESSES) {
             if self
@@ -437,19 +457,19 @@ impl Records {
         seen
     }
 
+    /// Whether that copy is under way still.
+    pub(super) fn is_under_way(&self, (process, thread, hazard): &Hazard) -> bool {
+        let alive = self.shared.process(*process).generation.load(Relaxed) % 2 == 1;
+        let slot = self.shared.record(*process).threads.get(*thread);
+        alive && slot.is_some_and(|slot| slot.hazard.load(SeqCst) == *hazard)
+    }
+
     /// Gives back what nobody can be copying from any more; whether something
     /// is left.
     pub(super) fn reap_limbo(&mut self) -> bool {
         let limbo = std::mem::take(&mut self.limbo);
         for mut entry in limbo {
-            entry.seen.retain(|(process, thread, hazard)| {
-                let alive = self.shared.process(*process).generation.load(Relaxed) % 2 == 1;
-                let threads = &self.shared.record(*process).threads;
-                alive
-                    && threads
-                        .get(*thread)
-                        .is_some_and(|s| s.hazard.load(SeqCst) == *hazard)
-            });
+            entry.seen.retain(|hazard| self.is_under_way(hazard));
             if entry.seen.is_empty() {
                 self.arena.give(entry.run);
             } else {
@@ -461,7 +481,11 @@ impl Records {
 
     /// Sets the size; what is cut off is gone and reads as zeros if the file
     /// grows again.
-    pub(super) fn truncate(&mut self, record: u32, size: u64) {
+    ///
+    /// # Errors
+    /// What the kernel says, of a file that it has.
+    pub(super) fn truncate(&mut self, record: u32, size: u64) -> Result<(), i32> {
+        self.truncate_kernel(record, size)?;
         let old = self.size(record);
         let sync = self.shared.file_sync(record);
         sync.size.store(size, SeqCst);
@@ -472,6 +496,19 @@ impl Records {
             self.wipe(record, size, old);
         }
         self.shared.wake_file(record);
+        Ok(())
+    }
+
+    /// Sets the size to `size` if it is less; publishes nothing.
+    ///
+    /// # Errors
+    /// What the kernel says, of a file that it has.
+    pub(super) fn grow(&mut self, record: u32, size: u64) -> Result<(), i32> {
+        if size > self.size(record) {
+            self.truncate_kernel(record, size)?;
+            self.shared.file_sync(record).size.fetch_max(size, SeqCst);
+        }
+        Ok(())
     }
 
     /// Takes pages beyond the end away, when nobody writes any more.
@@ -512,12 +549,14 @@ impl Records {
         }
         self.retire(record, dropped);
         self.wipe(record, start, end);
+        self.punch_kernel(record, start, end);
     }
 
     /// Forgets the file: no name and no open description is left.
     pub(super) fn release(&mut self, record: u32) {
         let bytes = self.outstanding.remove(&record).unwrap_or(0);
         self.outstanding_sum = self.outstanding_sum.saturating_sub(bytes);
+        self.release_kernel(record);
         self.drop_pieces(record, 0);
         let file = self.shared.file(record);
         if let Some(root) = file.root.swap(0, SeqCst).checked_sub(1) {
@@ -593,7 +632,7 @@ impl Records {
                 .checked_sub(1)
                 .map(|page| u64::from(page) * PAGE + within);
             if !known.is_some_and(|offset| self.shared.arena.read(offset, part)) {
-                part.fill(0);
+                self.read_kernel(record, at, part);
             }
             at += length;
             rest = tail;
@@ -605,6 +644,19 @@ impl Records {
     /// # Errors
     /// `ENOSPC`, `EFBIG`.
     pub(super) fn write(&mut self, record: u32, offset: u64, from: &[u8]) -> Result<(), i32> {
+        self.fill(record, offset, from)?;
+        let end = offset.saturating_add(from.len() as u64);
+        let sync = self.shared.file_sync(record);
+        sync.size.fetch_max(end, SeqCst);
+        sync.frontier.fetch_max(end, SeqCst);
+        Ok(())
+    }
+
+    /// Copies into pages of the arena.
+    ///
+    /// # Errors
+    /// `ENOSPC`, `EFBIG`.
+    pub(super) fn fill(&mut self, record: u32, offset: u64, from: &[u8]) -> Result<(), i32> {
         let mut at = offset;
         let mut rest = from;
         while !rest.is_empty() {
@@ -627,9 +679,6 @@ impl Records {
             at += length;
             rest = tail;
         }
-        let sync = self.shared.file_sync(record);
-        sync.size.fetch_max(at, SeqCst);
-        sync.frontier.fetch_max(at, SeqCst);
         Ok(())
     }
 
@@ -639,7 +688,9 @@ impl Records {
         let size = self.size(record);
         let pieces = self.backed(record, 0, size);
         let span = |piece: &Piece| (piece.start, piece.length.min(size - piece.start));
-        pieces.iter().map(|(piece, _)| span(piece)).collect()
+        let arena = pieces.iter().map(|(piece, _)| span(piece));
+        let kernel = self.data_kernel(record, size);
+        kernel.into_iter().chain(arena).collect()
     }
 }
 
@@ -658,8 +709,8 @@ mod tests {
         let file = records.create(1, &Attr::default()).unwrap();
         let size = 3 << 20;
         records.write(file, 0, &vec![7; size]).unwrap();
-        records.truncate(file, 5000);
-        records.truncate(file, size as u64);
+        records.truncate(file, 5000).unwrap();
+        records.truncate(file, size as u64).unwrap();
         let mut content = vec![1; size];
         records.read(file, 0, &mut content);
         assert!(content[..5000].iter().all(|&byte| byte == 7));
@@ -694,7 +745,7 @@ mod tests {
         let slot = &shared.record(0).threads[5].hazard;
         slot.store((9 << 32) | u64::from(file + 1), SeqCst);
         let used = records.arena.usage().1;
-        records.truncate(file, 0);
+        records.truncate(file, 0).unwrap();
         records.release(file);
         assert_eq!(records.arena.usage().1, used);
         assert!(records.reap_limbo());

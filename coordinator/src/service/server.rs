@@ -266,6 +266,7 @@ async fn reply(frames: &Frames, answer: &Answer) -> io::Result<()> {
         Answer::Ok => Reply::Ok,
         Answer::Error(error) => Reply::Error(*error),
         Answer::Wait => Reply::Wait,
+        Answer::Soon => Reply::Soon,
         Answer::Opened(ofd, fd) => {
             return frames
                 .send(&Reply::Opened { ofd: *ofd }, &[fd.as_fd()])

@@ -107,6 +107,52 @@ impl Region {
         )?)
     }
 
+    /// Gives the memory of a range back to the machine.
+    fn discard(&self, offset: u64, length: u64) {
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        if self.within(offset, length) {
+            // If it fails, the memory is only taken for longer.
+            let _ = fallocate(&self.file, hole, offset.cast_signed(), length.cast_signed());
+        }
+    }
+
+    /// Writes `length` bytes from `offset` on to `file` at `at`.
+    ///
+    /// # Errors
+    /// What the kernel says; `InvalidInput`: out of range.
+    pub(super) fn write_to(
+        &self,
+        offset: u64,
+        length: u64,
+        file: &File,
+        at: u64,
+    ) -> io::Result<()> {
+        if !self.within(offset, length) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut done = 0;
+        while done < length {
+            // SAFETY: the range lies in the mapping; the kernel copies from
+            // it, whatever others write there meanwhile.
+            let wrote = unsafe {
+                let from = self.map.as_ptr().add((offset + done) as usize);
+                let rest = (length - done) as usize;
+                libc::pwrite(file.as_raw_fd(), from.cast(), rest, (at + done) as i64)
+            };
+            match u64::try_from(wrote) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(wrote) => done += wrote,
+                Err(_) => {
+                    let error = io::Error::last_os_error();
+                    if error.kind() != io::ErrorKind::Interrupted {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn advise(&self, offset: u64, length: u64, advice: i32) -> io::Result<()> {
         // SAFETY: the range lies in the mapping (the callers have checked),
         // which lives as long as self.
@@ -288,6 +334,11 @@ impl Shared {
     #[must_use]
     pub(super) fn pages(&self) -> Pages {
         self.pages
+    }
+
+    /// Gives the memory of a part of the arena back; nobody may use it.
+    pub(super) fn unback_arena(&self, offset: u64, length: u64) {
+        self.arena.discard(offset, length);
     }
 
     /// Backs a part of the arena with memory, as [`Region::populate`].

@@ -154,7 +154,7 @@ fn is_empty_but_lock(session: &Path) -> bool {
 }
 
 fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Result<Running> {
-    for part in [place::OPEN, place::RESERVED, place::SPECIAL] {
+    for part in [place::OPEN, place::RESERVED, place::SPECIAL, place::RUN] {
         fs::DirBuilder::new()
             .mode(0o700)
             .create(session.join(part))?;

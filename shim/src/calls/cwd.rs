@@ -7,8 +7,9 @@ use wire::limits::MAX_PATH;
 use wire::message::{Name, Reply, Request};
 
 use super::NOT_OURS;
-use super::goal::{Goal, Said, ask_once_there, goal, hand_bytes, kernel, kernel_name};
+use super::goal::{Goal, Said, ask, ask_once_there, goal, hand_bytes, kernel, kernel_name};
 use super::target::answer;
+use crate::control;
 use crate::descriptors::{self, Kind};
 use crate::place::{self, PathArgument};
 use crate::sys::syscall;
@@ -106,9 +107,62 @@ pub(crate) unsafe fn getcwd(buf: *mut c_char, n: usize) -> isize {
     answer(unsafe { hand_bytes(bytes, buf.cast()) }.map(|()| bytes.len() as isize))
 }
 
+/// The kernel's path, with a NUL, of a program that it is to run. Its length;
+/// [`NOT_OURS`]. Waits where a consumer waits.
+///
+/// # Safety
+/// `path` may be any address whose content is the caller's.
+pub(crate) unsafe fn program_path(path: *const c_char, buf: &mut [u8; 4096]) -> isize {
+    if path.is_null() {
+        return NOT_OURS;
+    }
+    let mut room = PathArgument::new();
+    // SAFETY: the caller's own promises.
+    let goal = unsafe { goal(&mut room, libc::AT_FDCWD, path, 0) };
+    let found = match goal {
+        Goal::Elsewhere => return NOT_OURS,
+        Goal::Name(_) | Goal::Descriptor(_, Kind::Ofd { .. }) => runnable(&goal, false),
+        Goal::Descriptor(fd, _) => {
+            let mut name = Text::new();
+            descriptors::name_of(fd, &mut name);
+            Ok(name)
+        }
+    };
+    answer(found.and_then(|text| fill(text.bytes(), buf)))
+}
+
+fn runnable(goal: &Goal<'_>, library: bool) -> Result<Text<MAX_PATH>, i32> {
+    let target = goal.target(true).ok_or(libc::EACCES)?;
+    let request = Request::Run {
+        target,
+        library,
+        thread: control::thread()?,
+    };
+    let mut path = Text::new();
+    match ask(&request, &mut path, |_| None)? {
+        Said::Native { .. } => Ok(path),
+        Said::Value(()) => Err(libc::EIO),
+    }
+}
+
+/// [`program_path`] of a library, which need not be executable.
+///
+/// # Safety
+/// `path` may be any address whose content is the caller's.
+pub(crate) unsafe fn library_path(path: *const c_char, buf: &mut [u8; 4096]) -> isize {
+    let mut room = PathArgument::new();
+    // SAFETY: the caller's own promises.
+    match unsafe { goal(&mut room, libc::AT_FDCWD, path, 0) } {
+        goal @ (Goal::Name(_) | Goal::Descriptor(_, Kind::Ofd { .. })) => {
+            answer(runnable(&goal, true).and_then(|text| fill(text.bytes(), buf)))
+        }
+        _ => NOT_OURS,
+    }
+}
+
 /// The kernel's path, with a NUL, of a directory or of a file of the lower
-/// layer: for what the kernel must enter or run itself. Its length;
-/// [`NOT_OURS`]; `-ENOEXEC` for a file in the cache.
+/// layer: for what the kernel must enter itself. Its length; [`NOT_OURS`];
+/// `-ENOEXEC` for a file in the cache.
 ///
 /// # Safety
 /// `path` may be any address whose content is the caller's.

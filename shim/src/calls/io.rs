@@ -5,12 +5,13 @@ use core::ffi::{c_int, c_void};
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
-use wire::layout::{FILE_STREAM, FILE_WITHHELD};
+use wire::layout::{FILE_MOVING, FILE_STREAM, FILE_WITHHELD};
 use wire::limits::MAX_FILE_SIZE;
 use wire::message::Request;
 
 use super::NOT_OURS;
 use super::buffers::{Buffers, Many, One, copy_in, copy_out, map_granted, resident};
+use super::mapped;
 use super::target::{AtLimit, Target, answer, target};
 use crate::threads::Hold;
 use crate::{clock, control};
@@ -43,6 +44,12 @@ fn read_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32>
     }
     loop {
         let hold = hold_for(target, at)?;
+        let elsewhere = target.file.elsewhere();
+        if elsewhere & FILE_MOVING != 0 {
+            drop(hold);
+            mapped::wait_for_move(target)?;
+            continue;
+        }
         let offset = match at {
             At::Here(offset) => offset,
             _ => target.ofd.sync.offset.load(Relaxed),
@@ -56,7 +63,11 @@ fn read_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32>
             }
         };
         let n = usize::try_from(there).unwrap_or(usize::MAX).min(n);
-        let done = fill(target, buffers, offset, n);
+        let done = if elsewhere == 0 {
+            fill(target, buffers, offset, n)
+        } else {
+            mapped::fill(target, buffers, offset, n)?
+        };
         if matches!(at, At::Offset) {
             let offset = offset.wrapping_add(done as u64);
             target.ofd.sync.offset.store(offset, Relaxed);
@@ -142,6 +153,13 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
     let mut asked = None;
     loop {
         let hold = hold_for(target, at)?;
+        let elsewhere = target.file.elsewhere();
+        if elsewhere & FILE_MOVING != 0 {
+            drop(hold);
+            mapped::wait_for_move(target)?;
+            asked = None;
+            continue;
+        }
         let offset = match at {
             At::Offset => target.ofd.sync.offset.load(Relaxed),
             At::Here(offset) => offset,
@@ -152,7 +170,11 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
         if n == 0 {
             return Err(libc::EFBIG);
         }
-        let ready = resident(target.session, target.file, offset, n);
+        let ready = if elsewhere == 0 {
+            resident(target.session, target.file, offset, n)
+        } else {
+            mapped::ready(target, offset, n, asked)
+        };
         if ready < n && asked.is_none_or(|(at, _)| at != offset) {
             drop(hold);
             asked = Some((offset, grant(target, offset, n)));
@@ -163,7 +185,11 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
             return Err(refused.unwrap_or(libc::ENOSPC));
         }
         hold.writes(offset, offset.wrapping_add(ready as u64));
-        let done = take(target, buffers, offset, ready);
+        let done = if elsewhere == 0 {
+            take(target, buffers, offset, ready)
+        } else {
+            mapped::take(target, buffers, offset, ready)?
+        };
         let told = publish(target, offset, done);
         hold.has_written();
         let end = offset.wrapping_add(done as u64);

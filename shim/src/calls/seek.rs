@@ -3,9 +3,10 @@
 use core::ffi::c_int;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use wire::layout::WAIT_NEVER;
+use wire::layout::{FILE_KERNEL, WAIT_NEVER};
 
 use super::NOT_OURS;
+use super::mapped;
 use super::target::{Target, answer, target};
 use crate::threads::Hold;
 
@@ -63,18 +64,24 @@ fn find(target: Target, from: i64, data: bool) -> Result<isize, i32> {
     if !known {
         target.wait_final()?;
     }
-    let found = {
+    let found = loop {
+        mapped::wait_for_move(target)?;
         let _pages = Hold::of_pages(target.file.index)?;
         let size = target.file.sync.size.load(Acquire);
         if from >= size {
             return Err(libc::ENXIO);
         }
-        match target.file.find(target.session, from, size, data) {
+        let found = match target.file.elsewhere() {
+            0 => target.file.find(target.session, from, size, data),
+            FILE_KERNEL => mapped::find(target, from, size, data),
+            _ => continue,
+        };
+        break match found {
             Some(at) => at,
             // There is always a hole at the end.
             None if !data => size,
             None => return Err(libc::ENXIO),
-        }
+        };
     };
     move_to(target, |_| i64::try_from(found).ok())
 }

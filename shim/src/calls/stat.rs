@@ -10,6 +10,7 @@ use wire::message::{Attributes, Reply, Request};
 
 use super::NOT_OURS;
 use super::goal::{Goal, Said, ask, goal, hand_over, kernel, known_flags, look_for, lower_inode};
+use super::mapped;
 use super::target::{Target, answer, target};
 use crate::clock;
 use crate::control;
@@ -94,7 +95,10 @@ fn attributes(target: Target) -> Result<Attributes, i32> {
     }
     let allocated = {
         let _pages = Hold::of_pages(target.file.index)?;
-        target.file.allocated(target.session, size)
+        match target.file.elsewhere() {
+            0 => target.file.allocated(target.session, size),
+            _ => mapped::allocated(target),
+        }
     };
     Ok(Attributes {
         inode: meta.inode.load(Relaxed),

@@ -22,6 +22,8 @@ pub(crate) struct Target {
     pub(crate) ofd: Ofd,
     /// Its file.
     pub(crate) file: File,
+    /// The descriptor.
+    pub(crate) fd: c_int,
 }
 
 /// What `fd` stands for; `None`: nothing that lies in the cache.
@@ -32,15 +34,20 @@ pub(crate) fn target(fd: c_int) -> Option<Target> {
     };
     let session = Session::get()?;
     match descriptors::ofd_of(session, id, generation) {
-        Some(ofd) => with_file(session, ofd),
+        Some(ofd) => with_file(session, ofd, fd),
         None => asked_again(session, fd),
     }
 }
 
 #[inline(always)]
-fn with_file(session: Session, ofd: Ofd) -> Option<Target> {
+fn with_file(session: Session, ofd: Ofd, fd: c_int) -> Option<Target> {
     let file = ofd.file(session)?;
-    Some(Target { session, ofd, file })
+    Some(Target {
+        session,
+        ofd,
+        file,
+        fd,
+    })
 }
 
 /// [`target`] of a descriptor that was closed without our knowledge.
@@ -51,7 +58,7 @@ fn asked_again(session: Session, fd: c_int) -> Option<Target> {
     let Kind::Ofd { id, generation } = kind else {
         return None;
     };
-    with_file(session, descriptors::ofd_of(session, id, generation)?)
+    with_file(session, descriptors::ofd_of(session, id, generation)?, fd)
 }
 
 /// What a read that has come to the limit is told.

@@ -1,17 +1,15 @@
-//! Calls that move data between files inside the kernel, and mappings. Here
-//! the data is copied, or the errno makes the usual programs copy it.
+//! Calls that move data between files inside the kernel. Here the data is
+//! copied, or the errno makes the usual programs copy it.
 
 use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
 
 use super::NOT_OURS;
-use super::buffers::copy_out;
 use super::goal::hand_over;
 use super::io;
 use super::target::{Target, answer, target};
 use crate::descriptors::{self, Kind};
 use crate::sys::syscall;
-use crate::threads::Hold;
 use crate::usercopy;
 
 /// Bytes that are moved at a time.
@@ -143,113 +141,4 @@ pub(crate) unsafe fn splice(
         return NOT_OURS;
     }
     answer(Err(libc::EINVAL))
-}
-
-/// As `mmap(2)`. A private or read-only mapping is a copy of the file as it
-/// is once it is final; a shared one for writing gives `ENODEV`, and so does
-/// one for execution.
-///
-/// # Safety
-/// The arguments must be valid for the system call of this name.
-pub(crate) unsafe fn mmap(
-    addr: *mut c_void,
-    length: usize,
-    protection: c_int,
-    flags: c_int,
-    fd: c_int,
-    offset: i64,
-) -> isize {
-    if flags & libc::MAP_ANONYMOUS != 0 {
-        return NOT_OURS;
-    }
-    let Some(target) = target(fd) else {
-        return NOT_OURS;
-    };
-    let wanted = Mapping {
-        addr,
-        length,
-        protection,
-        flags,
-        offset,
-    };
-    // SAFETY: the caller's own promises.
-    answer(unsafe { map_copy(target, &wanted) })
-}
-
-struct Mapping {
-    addr: *mut c_void,
-    length: usize,
-    protection: c_int,
-    flags: c_int,
-    offset: i64,
-}
-
-unsafe fn map_copy(target: Target, wanted: &Mapping) -> Result<isize, i32> {
-    target.alive()?;
-    if !target.ofd.is_readable() {
-        return Err(libc::EACCES);
-    }
-    let kind = wanted.flags & libc::MAP_TYPE;
-    let shared = kind == libc::MAP_SHARED || kind == libc::MAP_SHARED_VALIDATE;
-    let writes = shared && wanted.protection & libc::PROT_WRITE != 0;
-    if writes || wanted.protection & libc::PROT_EXEC != 0 {
-        return Err(libc::ENODEV);
-    }
-    let offset = u64::try_from(wanted.offset).map_err(|_| libc::EINVAL)?;
-    if !offset.is_multiple_of(4096) || wanted.length == 0 {
-        return Err(libc::EINVAL);
-    }
-    target.wait_final()?;
-    let flags = (wanted.flags & !libc::MAP_TYPE) | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    let rights = libc::PROT_READ | libc::PROT_WRITE;
-    let (addr, length) = (wanted.addr, wanted.length);
-    // SAFETY: the caller's own promises; the new mapping is ours to fill.
-    unsafe {
-        let at = syscall!(libc::SYS_mmap, addr, length, rights, flags, -1isize, 0);
-        if at < 0 {
-            return Err(i32::try_from(at.wrapping_neg()).unwrap_or(libc::EIO));
-        }
-        if let Err(error) = fill(target, at as *mut u8, length, offset) {
-            syscall!(libc::SYS_munmap, at, length);
-            return Err(error);
-        }
-        if wanted.protection != rights {
-            syscall!(libc::SYS_mprotect, at, length, wanted.protection);
-        }
-        Ok(at)
-    }
-}
-
-/// Copies the file from `offset` on to a fresh mapping. In parts: a signal
-/// handler of the program need not wait for all of it.
-unsafe fn fill(target: Target, to: *mut u8, length: usize, offset: u64) -> Result<(), i32> {
-    const PART: usize = 1 << 20;
-    let size = target
-        .file
-        .sync
-        .size
-        .load(core::sync::atomic::Ordering::Acquire);
-    let there = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
-    let n = there.min(length);
-    let mut done = 0usize;
-    while done < n {
-        let part = PART.min(n.wrapping_sub(done));
-        let from = offset.wrapping_add(done as u64);
-        let _pages = Hold::of_pages(target.file.index)?;
-        // SAFETY: the pages are held; the mapping is fresh and `length` long.
-        let copied = unsafe {
-            copy_out(
-                target.session,
-                target.file,
-                from,
-                to.wrapping_add(done),
-                part,
-            )
-        };
-        if copied < part {
-            return Err(libc::ENOMEM);
-        }
-        done = done.wrapping_add(part);
-    }
-    Ok(())
 }

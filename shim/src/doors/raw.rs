@@ -4,7 +4,7 @@
 use super::fds::{CREAT, makes};
 use super::hook::Answer;
 use super::io::{maps, placed};
-use super::{exec, old_dirent, times};
+use super::{exec, handed, old_dirent, times};
 use crate::calls::{self, NOT_OURS};
 use crate::sys::{syscall, syscall6};
 use crate::{attach, signals, usercopy};
@@ -100,6 +100,8 @@ unsafe extern "C" fn by_number(
     if answer == NOT_OURS {
         // SAFETY: the caller's own promises, handed on.
         answer = unsafe { syscall6(number, a, b, c, d, e, f) };
+        // SAFETY: the caller's own promises.
+        unsafe { handed::received(number as isize, b as *const _, answer) };
     }
     if (-4095..0).contains(&answer) {
         return failed(answer);

@@ -102,6 +102,9 @@ pub(super) const PATHS: &[(&str, &[PathArgument], bool)] = &[
 /// Calls that make a process or thread and return its number.
 pub(super) const FORKS: &[&str] = &["fork", "vfork", "clone", "clone3"];
 
+/// Calls by which the library reaches the bytes of files that are mapped.
+pub(super) const MAPPED: &[&str] = &["mmap", "pread64", "pwrite64"];
+
 /// What strace is told to trace.
 pub(super) fn traced() -> String {
     let data = DATA.iter().chain(ABOUT).map(|(name, _)| *name);

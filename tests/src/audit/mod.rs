@@ -17,7 +17,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use calls::{ABOUT, DATA, FORKS, PATHS, PathArgument};
+use calls::{ABOUT, DATA, FORKS, MAPPED, PATHS, PathArgument};
 use line::Call;
 
 /// File name of the library under test.
@@ -171,7 +171,8 @@ impl Auditor {
                     .any(|path| Path::new(path).starts_with(self.session.join("ofd")))
             })
         };
-        if ours(DATA) {
+        // Of a file that is mapped the library itself asks the kernel.
+        if ours(DATA) && !(by_library && MAPPED.contains(&call.name)) {
             return Some("bytes of the session by the kernel");
         }
         if ours(ABOUT) && !by_library {
@@ -187,18 +188,29 @@ impl Auditor {
                 paths.any(|path| path.starts_with(&self.data) && !self.is_excluded(&path));
             return (changes && on_disk).then_some("the library changes the directory on disk");
         }
+        if is_search_for_library(call) {
+            return None;
+        }
         paths
             .any(|path| self.concerns(&path))
             .then_some("a path of the session asked of the kernel")
     }
 
     fn concerns(&self, path: &Path) -> bool {
-        (path.starts_with(&self.data) && !self.is_excluded(path)) || path.starts_with(&self.session)
+        let runs = path.starts_with(self.session.join(wire::place::RUN));
+        let inside = path.starts_with(&self.session) && !runs;
+        (path.starts_with(&self.data) && !self.is_excluded(path)) || inside
     }
 
     fn is_excluded(&self, path: &Path) -> bool {
         self.excluded.iter().any(|part| path.starts_with(part))
     }
+}
+
+/// Whether the loader has found no library there: it says why by itself.
+fn is_search_for_library(call: &Call<'_>) -> bool {
+    let path = call.string(1).unwrap_or_default();
+    call.name == "openat" && call.returned() == Some(-1) && path.ends_with(".so")
 }
 
 fn opens_for_writing(call: &Call<'_>) -> bool {

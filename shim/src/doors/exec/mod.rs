@@ -2,15 +2,17 @@
 //! environment that takes the shim along. Nothing here allocates, so that all
 //! of it serves in a child of `vfork`.
 //!
-//! A program inside the taken-over directory runs if it lies on disk below
-//! ours; one that lives in the cache gives `ENOEXEC`.
+//! A program inside the taken-over directory runs from the disk below ours, or
+//! as the inode of its own into which it moves out of the cache.
 
 mod carry;
 mod list;
 mod scratch;
+mod script;
 mod search;
 
 pub(crate) use carry::{Strings, current, remember, saved};
+pub(crate) use script::interpreted;
 pub(crate) use search::along_path;
 
 use super::next::ret;
@@ -58,18 +60,40 @@ fn replacing(exec: impl FnOnce() -> isize) -> isize {
 /// # Safety
 /// As `execve(2)`.
 unsafe fn run(path: *const c_char, argv: Strings, env: Strings) -> isize {
+    // SAFETY: the caller's own promises.
+    unsafe { run_nested(path, argv, env, 0) }
+}
+
+/// [`run`], for the interpreter of as many scripts as `depth` says.
+///
+/// # Safety
+/// As [`run`].
+unsafe fn run_nested(path: *const c_char, argv: Strings, env: Strings, depth: usize) -> isize {
     let mut buf = [0u8; 4096];
     // SAFETY: the caller's own promises.
     unsafe {
-        let real = calls::real_path_of(path, &mut buf);
+        let real = calls::program_path(path, &mut buf);
         if real < 0 && real != NOT_OURS {
             return real;
         }
+        let shown = path;
         let path = if real == NOT_OURS {
             path
         } else {
             buf.as_ptr().cast()
         };
+        if real != NOT_OURS {
+            let deeper = depth.wrapping_add(1);
+            let script = interpreted(path, shown, argv, |program, argv| {
+                if deeper > script::DEEPEST {
+                    return -(libc::ELOOP as isize);
+                }
+                run_nested(program, argv, env, deeper)
+            });
+            if let Some(failed) = script {
+                return failed;
+            }
+        }
         replacing(|| {
             with_env(env, |env| syscall!(libc::SYS_execve, path, argv, env))
                 .unwrap_or(-(libc::ENOMEM as isize))
@@ -111,10 +135,10 @@ unsafe fn run_under(fd: c_int, tail: *const c_char, argv: Strings, env: Strings)
             return -(libc::ENAMETOOLONG as isize);
         }
         fd_path(fd, tail, path.as_mut_ptr().cast());
-        match calls::real_path_of(path.as_ptr().cast(), &mut buf) {
+        match calls::program_path(path.as_ptr().cast(), &mut buf) {
             NOT_OURS => -(libc::ENOEXEC as isize),
             real if real < 0 => real,
-            _ => run(buf.as_ptr().cast(), argv, env),
+            _ => run(path.as_ptr().cast(), argv, env),
         }
     }
 }
@@ -201,10 +225,10 @@ pub(crate) unsafe extern "C" fn execveat(
             }
         } else if *path == b'/' as c_char || dirfd == libc::AT_FDCWD {
             let mut buf = [0u8; 4096];
-            match calls::real_path_of(path, &mut buf) {
+            match calls::program_path(path, &mut buf) {
                 NOT_OURS => run_at(dirfd, path, argv, env, flags),
                 real if real < 0 => real,
-                _ => run_at(libc::AT_FDCWD, buf.as_ptr().cast(), argv, env, flags),
+                _ => run(path, argv, env),
             }
         } else if calls::is_ours(dirfd) {
             run_under(dirfd, path, argv, env)

@@ -278,12 +278,23 @@ impl Plan {
         }
     }
 
-    /// The real path that stands for `path` as the child would see it:
+    /// The real path of the program `path` as the child would see it:
     /// `NOT_OURS`, a length, or `-errno`.
     ///
     /// # Safety
     /// `path` must be a C string.
-    pub(super) unsafe fn real_path(&self, path: *const c_char, out: &mut [u8; 4096]) -> isize {
+    pub(super) unsafe fn program_path(&self, path: *const c_char, out: &mut [u8; 4096]) -> isize {
+        // SAFETY: the caller's promise.
+        unsafe { self.kernels_path(path, out, calls::program_path) }
+    }
+
+    /// [`Plan::program_path`], found by `find`.
+    unsafe fn kernels_path(
+        &self,
+        path: *const c_char,
+        out: &mut [u8; 4096],
+        find: unsafe fn(*const c_char, &mut [u8; 4096]) -> isize,
+    ) -> isize {
         let (mut joined, mut whole) = ([0u8; ROOM], [0u8; ROOM]);
         // SAFETY: the caller's promise; the length is checked before the copy.
         unsafe {
@@ -291,13 +302,13 @@ impl Plan {
                 return NOT_OURS;
             };
             if fd == libc::AT_FDCWD || *path == b'/' as c_char {
-                return calls::real_path_of(path, out);
+                return find(path, out);
             }
             if !calls::is_ours(fd) || libc::strlen(path) > 4095 {
                 return NOT_OURS;
             }
             fd_path(fd, path, whole.as_mut_ptr().cast());
-            calls::real_path_of(whole.as_ptr().cast(), out)
+            find(whole.as_ptr().cast(), out)
         }
     }
 
@@ -355,7 +366,7 @@ impl Plan {
         // SAFETY: libc's copy of the program's path; the room for one path an
         // action was reserved.
         unsafe {
-            let n = self.real_path(path, &mut real);
+            let n = self.kernels_path(path, &mut real, calls::real_path_of);
             let whole = self.join(path, &mut joined);
             let Some((fd, whole)) = whole.filter(|(_, p)| libc::strlen(*p) < ROOM) else {
                 (self.fd, self.dir) = (-1, [0; ROOM]);

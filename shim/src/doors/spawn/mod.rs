@@ -5,7 +5,7 @@ mod actions;
 mod popen;
 mod system;
 
-use super::exec::{Strings, along_path, with_env};
+use super::exec::{Strings, along_path, interpreted, with_env};
 use super::next::next;
 use crate::calls::{self, NOT_OURS};
 use crate::sys::syscall;
@@ -73,16 +73,19 @@ unsafe fn start(
             Ok(actions) => actions,
             Err(e) => return e,
         };
-        let n = plan.real_path(path, &mut real);
+        let n = plan.program_path(path, &mut real);
         if n < 0 && n != NOT_OURS {
             return super::next::code(n);
         }
-        let path = if n == NOT_OURS {
-            path
-        } else {
-            real.as_ptr().cast()
-        };
-        request.hand_on(next!(c"posix_spawn" as Spawn), path, actions)
+        let spawn = next!(c"posix_spawn" as Spawn);
+        if n == NOT_OURS {
+            return request.hand_on(spawn, path, actions);
+        }
+        let real = real.as_ptr().cast();
+        let script = interpreted(real, path, request.argv, |program, argv| {
+            Request { argv, ..request }.hand_on(spawn, program, actions)
+        });
+        script.unwrap_or_else(|| request.hand_on(spawn, real, actions))
     }
 }
 
@@ -102,7 +105,7 @@ impl Found {
     unsafe fn look(&mut self, plan: &Plan, candidate: *const c_char) -> bool {
         // SAFETY: the caller's promise; the length is checked before the copy.
         unsafe {
-            let n = plan.real_path(candidate, &mut self.path);
+            let n = plan.program_path(candidate, &mut self.path);
             self.any_ours |= n != NOT_OURS;
             if n < 0 && n != NOT_OURS {
                 self.denied |= n == -(libc::EACCES as isize);

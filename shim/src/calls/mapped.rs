@@ -1,0 +1,157 @@
+//! Files whose bytes lie in an inode of their own, because somebody has mapped
+//! them: the kernel copies, to and from the pages that mappings show. Offsets,
+//! sizes and what is published stay in shared memory.
+
+use core::sync::atomic::Ordering::{Acquire, SeqCst};
+
+use wire::layout::FILE_MOVING;
+use wire::message::Request;
+
+use super::buffers::Buffers;
+use super::target::Target;
+use crate::sys::syscall;
+use crate::{attach, control, futex};
+
+/// Waits until the file's bytes are where they belong.
+///
+/// # Errors
+/// `EIO` when the coordinator is dead.
+#[cold]
+pub(crate) fn wait_for_move(target: Target) -> Result<(), i32> {
+    let sync = target.file.sync;
+    loop {
+        let seen = sync.wake.load(SeqCst);
+        if target.file.elsewhere() & FILE_MOVING == 0 {
+            return Ok(());
+        }
+        // The end of a move wakes nobody in particular: look again soon.
+        futex::wait(&sync.wake, seen, control::SOON);
+        attach::look()?;
+    }
+}
+
+/// How many of `n` bytes at `offset` may be written; `asked`: for which offset
+/// the coordinator was asked, and what it said.
+#[cold]
+pub(crate) fn ready(
+    target: Target,
+    offset: u64,
+    n: usize,
+    asked: Option<(u64, Result<(), i32>)>,
+) -> usize {
+    if asked.is_some_and(|(at, said)| at == offset && said.is_ok()) {
+        return n;
+    }
+    let granted = target.file.meta.granted.load(Acquire);
+    let there = granted.saturating_sub(offset);
+    usize::try_from(there).unwrap_or(usize::MAX).min(n)
+}
+
+/// Reads `n` bytes from `offset` on. Bytes read.
+///
+/// # Errors
+/// What the kernel says, if nothing was read.
+#[cold]
+pub(crate) fn fill(
+    target: Target,
+    buffers: &impl Buffers,
+    offset: u64,
+    n: usize,
+) -> Result<usize, i32> {
+    // SAFETY: the caller's memory; the kernel checks it.
+    each(buffers, offset, n, |to, part, at| unsafe {
+        syscall!(libc::SYS_pread64, target.fd, to, part, at)
+    })
+}
+
+/// Writes `n` bytes at `offset`. Bytes written.
+///
+/// # Errors
+/// What the kernel says, if nothing was written.
+#[cold]
+pub(crate) fn take(
+    target: Target,
+    buffers: &impl Buffers,
+    offset: u64,
+    n: usize,
+) -> Result<usize, i32> {
+    // SAFETY: the caller's memory; the kernel checks it.
+    each(buffers, offset, n, |from, part, at| unsafe {
+        syscall!(libc::SYS_pwrite64, target.fd, from, part, at)
+    })
+}
+
+fn each(
+    buffers: &impl Buffers,
+    offset: u64,
+    n: usize,
+    call: impl Fn(*mut u8, usize, u64) -> isize,
+) -> Result<usize, i32> {
+    let mut at = offset;
+    let mut failed = None;
+    let done = buffers.walk(n, |memory, part| {
+        let mut moved = 0usize;
+        while moved < part {
+            let rest = part.wrapping_sub(moved);
+            let answer = call(memory.wrapping_add(moved), rest, at);
+            match usize::try_from(answer) {
+                Ok(0) => break,
+                Ok(some) => {
+                    moved = moved.wrapping_add(some);
+                    at = at.wrapping_add(some as u64);
+                }
+                Err(_) if answer == -(libc::EINTR as isize) => {}
+                Err(_) => {
+                    failed = i32::try_from(answer.wrapping_neg()).ok();
+                    break;
+                }
+            }
+        }
+        moved
+    });
+    match failed {
+        Some(error) if done == 0 => Err(error),
+        _ => Ok(done),
+    }
+}
+
+/// Has the coordinator move the file into its inode. `end`: where a mapping
+/// that will be written to ends in the file, 0 for none.
+///
+/// # Errors
+/// `ENOMEM` when the cache has no room for it; `EIO`.
+pub(crate) fn move_out(target: Target, end: u64) -> Result<(), i32> {
+    control::tell(&Request::Map {
+        ofd: target.ofd.id,
+        end,
+    })
+}
+
+/// Bytes that the file's pages take.
+#[cold]
+pub(crate) fn allocated(target: Target) -> u64 {
+    // SAFETY: all-zero is a valid value.
+    let mut st: libc::stat = unsafe { core::mem::zeroed() };
+    // SAFETY: room for the answer.
+    let answer = unsafe { syscall!(libc::SYS_fstat, target.fd, &raw mut st) };
+    let blocks = if answer == 0 { st.st_blocks } else { 0 };
+    blocks.cast_unsigned().wrapping_mul(512)
+}
+
+/// The first data (or hole) from `from` on, below `size`.
+#[cold]
+pub(crate) fn find(target: Target, from: u64, size: u64, data: bool) -> Option<u64> {
+    let whence = if data {
+        libc::SEEK_DATA
+    } else {
+        libc::SEEK_HOLE
+    };
+    // SAFETY: integers. The kernel's own offset goes back to where nothing can
+    // be written by a call that misses us.
+    let found = unsafe {
+        let found = syscall!(libc::SYS_lseek, target.fd, from, whence);
+        syscall!(libc::SYS_lseek, target.fd, i64::MAX, libc::SEEK_SET);
+        found
+    };
+    u64::try_from(found).ok().filter(|at| *at < size)
+}
