@@ -5,7 +5,7 @@ use core::ffi::{c_int, c_void};
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
-use wire::layout::{FILE_MOVING, FILE_STREAM, FILE_WITHHELD};
+use wire::layout::{FILE_KERNEL, FILE_STREAM, FILE_WITHHELD};
 use wire::limits::MAX_FILE_SIZE;
 use wire::message::Request;
 
@@ -44,35 +44,23 @@ fn read_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32>
     }
     loop {
         let hold = hold_for(target, at)?;
-        let elsewhere = target.file.elsewhere();
-        if elsewhere & FILE_MOVING != 0 {
+        if target.file.elsewhere() != 0 {
             drop(hold);
-            mapped::wait_for_move(target)?;
-            continue;
+            match read_elsewhere(target, buffers, at)? {
+                Some(done) => return Ok(done),
+                None => continue,
+            }
         }
-        let offset = match at {
-            At::Here(offset) => offset,
-            _ => target.ofd.sync.offset.load(Relaxed),
-        };
-        let limit = target.limit();
-        let Some(there) = limit.checked_sub(offset).filter(|&there| there != 0) else {
+        let offset = read_offset(target, at);
+        let Some(n) = readable_bytes(target, offset, n) else {
             drop(hold);
             match target.at_limit(offset)? {
                 AtLimit::End => return Ok(0),
                 AtLimit::More => continue,
             }
         };
-        let n = usize::try_from(there).unwrap_or(usize::MAX).min(n);
-        let done = if elsewhere == 0 {
-            fill(target, buffers, offset, n)
-        } else {
-            mapped::fill(target, buffers, offset, n)?
-        };
-        if matches!(at, At::Offset) {
-            let offset = offset.wrapping_add(done as u64);
-            target.ofd.sync.offset.store(offset, Relaxed);
-        }
-        count(&target.ofd.sync.read, done, at);
+        let done = fill(target, buffers, offset, n);
+        has_read(target, at, offset, done);
         drop(hold);
         if done == 0 {
             return Err(libc::EFAULT);
@@ -80,6 +68,61 @@ fn read_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32>
         note_access(target);
         return Ok(done as isize);
     }
+}
+
+/// [`read_at`] of a file whose bytes are not in the arena; `None`: they are.
+#[cold]
+#[inline(never)]
+fn read_elsewhere(target: Target, buffers: &impl Buffers, at: At) -> Result<Option<isize>, i32> {
+    mapped::wait_for_move(target)?;
+    let hold = hold_for(target, at)?;
+    if target.file.elsewhere() != FILE_KERNEL {
+        return Ok(None);
+    }
+    let offset = read_offset(target, at);
+    let Some(n) = readable_bytes(target, offset, buffers.total()) else {
+        drop(hold);
+        return Ok(match target.at_limit(offset)? {
+            AtLimit::End => Some(0),
+            AtLimit::More => None,
+        });
+    };
+    let done = mapped::fill(target, buffers, offset, n)?;
+    has_read(target, at, offset, done);
+    drop(hold);
+    if done == 0 {
+        return Err(libc::EFAULT);
+    }
+    note_access(target);
+    Ok(Some(done as isize))
+}
+
+#[inline(always)]
+fn read_offset(target: Target, at: At) -> u64 {
+    match at {
+        At::Here(offset) => offset,
+        _ => target.ofd.sync.offset.load(Relaxed),
+    }
+}
+
+/// How many of `n` bytes at `offset` may be read now; `None`: none.
+#[inline(always)]
+fn readable_bytes(target: Target, offset: u64, n: usize) -> Option<usize> {
+    let there = target
+        .limit()
+        .checked_sub(offset)
+        .filter(|&there| there != 0)?;
+    Some(usize::try_from(there).unwrap_or(usize::MAX).min(n))
+}
+
+/// Moves the offset on, and counts.
+#[inline(always)]
+fn has_read(target: Target, at: At, offset: u64, done: usize) {
+    if matches!(at, At::Offset) {
+        let offset = offset.wrapping_add(done as u64);
+        target.ofd.sync.offset.store(offset, Relaxed);
+    }
+    count(&target.ofd.sync.read, done, at);
 }
 
 #[inline(always)]
@@ -153,28 +196,18 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
     let mut asked = None;
     loop {
         let hold = hold_for(target, at)?;
-        let elsewhere = target.file.elsewhere();
-        if elsewhere & FILE_MOVING != 0 {
+        if target.file.elsewhere() != 0 {
             drop(hold);
-            mapped::wait_for_move(target)?;
-            asked = None;
-            continue;
+            match write_elsewhere(target, buffers, at)? {
+                Some(done) => return Ok(done),
+                None => {
+                    asked = None;
+                    continue;
+                }
+            }
         }
-        let offset = match at {
-            At::Offset => target.ofd.sync.offset.load(Relaxed),
-            At::Here(offset) => offset,
-            At::End | At::EndOnly => target.file.sync.size.load(Acquire),
-        };
-        let room = usize::try_from(MAX_FILE_SIZE.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let n = wanted.min(room);
-        if n == 0 {
-            return Err(libc::EFBIG);
-        }
-        let ready = if elsewhere == 0 {
-            resident(target.session, target.file, offset, n)
-        } else {
-            mapped::ready(target, offset, n, asked)
-        };
+        let (offset, n) = write_range(target, at, wanted)?;
+        let ready = resident(target.session, target.file, offset, n);
         if ready < n && asked.is_none_or(|(at, _)| at != offset) {
             drop(hold);
             asked = Some((offset, grant(target, offset, n)));
@@ -185,26 +218,81 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
             return Err(refused.unwrap_or(libc::ENOSPC));
         }
         hold.writes(offset, offset.wrapping_add(ready as u64));
-        let done = if elsewhere == 0 {
-            take(target, buffers, offset, ready)
-        } else {
-            mapped::take(target, buffers, offset, ready)?
-        };
-        let told = publish(target, offset, done);
-        hold.has_written();
-        let end = offset.wrapping_add(done as u64);
-        match at {
-            At::Here(_) | At::EndOnly => {}
-            _ => target.ofd.sync.offset.store(end, Relaxed),
-        }
-        count(&target.ofd.sync.written, done, at);
+        let done = take(target, buffers, offset, ready);
+        let told = has_written(target, &hold, at, offset, done);
         drop(hold);
         if done == 0 {
             return Err(libc::EFAULT);
         }
-        told.tell(target, offset, end)?;
+        told.tell(target, offset, offset.wrapping_add(done as u64))?;
         return Ok(done as isize);
     }
+}
+
+/// [`write_at`] of a file whose bytes are not in the arena; `None`: they are.
+#[cold]
+#[inline(never)]
+fn write_elsewhere(target: Target, buffers: &impl Buffers, at: At) -> Result<Option<isize>, i32> {
+    let mut asked = None;
+    loop {
+        mapped::wait_for_move(target)?;
+        let hold = hold_for(target, at)?;
+        if target.file.elsewhere() != FILE_KERNEL {
+            return Ok(None);
+        }
+        let (offset, n) = write_range(target, at, buffers.total())?;
+        let ready = mapped::ready(target, offset, n, asked);
+        if ready < n && asked.is_none_or(|(at, _)| at != offset) {
+            drop(hold);
+            asked = Some((offset, grant(target, offset, n)));
+            continue;
+        }
+        if ready == 0 {
+            let refused = asked.and_then(|(_, granted)| granted.err());
+            return Err(refused.unwrap_or(libc::ENOSPC));
+        }
+        hold.writes(offset, offset.wrapping_add(ready as u64));
+        let done = mapped::take(target, buffers, offset, ready)?;
+        let told = has_written(target, &hold, at, offset, done);
+        drop(hold);
+        if done == 0 {
+            return Err(libc::EFAULT);
+        }
+        told.tell(target, offset, offset.wrapping_add(done as u64))?;
+        return Ok(Some(done as isize));
+    }
+}
+
+/// Where a write of `wanted` bytes goes, and how many a file can have there.
+#[inline(always)]
+fn write_range(target: Target, at: At, wanted: usize) -> Result<(u64, usize), i32> {
+    let offset = match at {
+        At::Offset => target.ofd.sync.offset.load(Relaxed),
+        At::Here(offset) => offset,
+        At::End | At::EndOnly => target.file.sync.size.load(Acquire),
+    };
+    let room = usize::try_from(MAX_FILE_SIZE.saturating_sub(offset)).unwrap_or(usize::MAX);
+    let n = wanted.min(room);
+    if n == 0 {
+        return Err(libc::EFBIG);
+    }
+    Ok((offset, n))
+}
+
+/// Publishes, moves the offset on, and counts.
+#[inline(always)]
+fn has_written(target: Target, hold: &Hold, at: At, offset: u64, done: usize) -> Told {
+    let told = publish(target, offset, done);
+    hold.has_written();
+    match at {
+        At::Here(_) | At::EndOnly => {}
+        _ => {
+            let end = offset.wrapping_add(done as u64);
+            target.ofd.sync.offset.store(end, Relaxed);
+        }
+    }
+    count(&target.ofd.sync.written, done, at);
+    told
 }
 
 #[inline(always)]
