@@ -273,6 +273,8 @@ static void record_locks(void)
     int fd = open("lock", O_RDWR);
     struct flock lock = range(F_WRLCK, 2, 4);
     CHECK_EQ(fcntl(fd, F_SETLK, &lock), 0);
+    int seen[2];
+    CHECK_EQ(pipe(seen), 0);
     pid_t child;
     if (in_child(&child)) {
         int mine = open("lock", O_RDWR);
@@ -290,11 +292,16 @@ static void record_locks(void)
         CHECK_EQ(lseek(mine, 8, SEEK_SET), 8);
         CHECK_EQ(lockf(mine, F_TLOCK, 1), 0);
         wanted = range(F_WRLCK, 2, 1);
+        CHECK_EQ(write(seen[1], "x", 1), 1);
         CHECK_EQ(fcntl(mine, F_SETLKW, &wanted), 0); /* waits for the parent */
         CHECK_STR(get("lock"), "done");
         child_done();
     }
-    usleep(50000);
+    char byte;
+    CHECK_EQ(read(seen[0], &byte, 1), 1);
+    close(seen[0]);
+    close(seen[1]);
+    usleep(20000);
     CHECK_EQ(ftruncate(fd, 0), 0);
     CHECK_EQ(write(fd, "done", 4), 4);
     lock = range(F_UNLCK, 0, 0);
@@ -309,7 +316,6 @@ static void record_locks(void)
         if (write(ready[1], "x", 1) != 1) _exit(1);
         pause();
     }
-    char byte;
     CHECK_EQ(read(ready[0], &byte, 1), 1);
     lock = range(F_WRLCK, 0, 0);
     CHECK_ERR(fcntl(fd, F_SETLK, &lock), EAGAIN);
