@@ -235,7 +235,7 @@ fn ask_anything(client: &mut Client, numbers: &mut Numbers) {
         1 => SetTime::Omit,
         _ => SetTime::At(value as i64),
     };
-    let request = match numbers.below(26) {
+    let request = match numbers.below(27) {
         0..=2 => Request::Open {
             name,
             flags: flags & 0x3f_ffff,
@@ -294,6 +294,7 @@ fn ask_anything(client: &mut Client, numbers: &mut Numbers) {
         21 => Request::NameOf { ofd },
         22 => Request::SetFlags { ofd, flags },
         23 => Request::Map { ofd, end: length },
+        25 => Request::HandOver { ofd },
         24 => Request::Run {
             target,
             library: follow,

@@ -261,8 +261,14 @@ pub(crate) fn inherits_ours() -> bool {
     found
 }
 
+/// Whether this process may have a descriptor of the session.
+pub(crate) fn has_some() -> bool {
+    // A child of vfork notes nothing.
+    END.load(Relaxed) != 0 || fork::in_vfork_child()
+}
+
 /// Calls `look` with every descriptor that may be ours, until it says stop.
-fn each_open(mut look: impl FnMut(c_int) -> bool) {
+pub(crate) fn each_open(mut look: impl FnMut(c_int) -> bool) {
     let Some(place) = place::fixed() else { return };
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     let path = c"/proc/self/fd".as_ptr();

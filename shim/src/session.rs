@@ -265,6 +265,12 @@ impl Ofd {
         session.file(self.meta.file.load(Relaxed))
     }
 
+    /// Whether all calls on it are the kernel's.
+    #[inline(always)]
+    pub(crate) fn is_native(self) -> bool {
+        self.meta.native.load(Relaxed) != 0
+    }
+
     /// What a read of it waits for, `WAIT_*`.
     #[inline(always)]
     pub(crate) fn wait(self) -> u32 {

@@ -339,3 +339,49 @@ with h5py.File("copy.h5", "r") as copy, open("told", "a") as out:
         .ignoring("copy.h5")
         .verify();
 }
+
+/// Nothing can be preloaded into a static program: the kernel serves it alone.
+#[test]
+fn a_static_program_reads_and_writes_the_files_it_is_started_with() {
+    let source = r#"
+        #include <ctype.h>
+        #include <sys/stat.h>
+        #include <unistd.h>
+        int main(void)
+        {
+            char buffer[700];
+            struct stat st;
+            ssize_t n;
+            while ((n = read(0, buffer, sizeof buffer)) > 0) {
+                for (ssize_t i = 0; i < n; i++) buffer[i] = (char)toupper(buffer[i]);
+                if (write(1, buffer, (size_t)n) != n) return 1;
+            }
+            return n != 0 || fstat(0, &st) != 0 || lseek(0, 0, SEEK_CUR) != st.st_size;
+        }
+    "#;
+    let build = "gcc -static -O1 -o $OUTSIDE/upper upper.c && seq -f 'line %g' 4000 > lines";
+    let run = r#"
+        set -e
+        $OUTSIDE/upper < lines > all
+        { read first; read second; $OUTSIDE/upper; echo after; } < all > rest
+        { echo before; $OUTSIDE/upper < lines; echo between; $OUTSIDE/upper < lines; echo after; } > twice
+        echo first > log && $OUTSIDE/upper < rest >> log && echo last >> log
+        env -i $OUTSIDE/upper < log > again
+        cmp all lines | cut -c 1-30 > differ || true
+    "#;
+    Workflow::new("static")
+        .input("upper.c", source)
+        .step(
+            Step::sh("build", build)
+                .reads(&["upper.c"])
+                .writes(&["lines"]),
+        )
+        .step(
+            Step::sh("run", run)
+                .after("build")
+                .reads(&["lines"])
+                .writes(&["all", "rest", "twice", "log", "again", "differ"]),
+        )
+        .unaudited()
+        .verify();
+}

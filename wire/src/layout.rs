@@ -118,7 +118,10 @@ pub struct OfdMeta {
     pub flags: AtomicU32,
     /// `WAIT_*`: what a read of it waits for.
     pub wait: AtomicU32,
-    reserved: [AtomicU32; 4],
+    /// Not zero: handed over to the kernel, which has its offset; every call on
+    /// it is the kernel's own.
+    pub native: AtomicU32,
+    reserved: [AtomicU32; 3],
 }
 
 /// What the coordinator says of a process: tells waiters whether the owner of

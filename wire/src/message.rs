@@ -247,6 +247,12 @@ pub enum Request<'a> {
         /// Where a mapping that can be written to ends in the file; 0: none.
         end: u64,
     },
+    /// From now on the kernel does all calls on a description whose file it
+    /// has ([`Request::Map`]); its offset is set by the client.
+    HandOver {
+        /// Open file description.
+        ofd: u32,
+    },
     /// A range beyond the frontier is completely written, or (empty) the
     /// frontier has reached a withheld one.
     Published {

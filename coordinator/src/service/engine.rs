@@ -276,6 +276,7 @@ impl Engine {
                 length,
             } => self.grant(ofd, offset, length),
             Request::Map { ofd, end } => self.map(ofd, end),
+            Request::HandOver { ofd } => self.hand_over(ofd),
             Request::Published { ofd, start, end } => self.published(ofd, start, end),
             Request::SetFlags { ofd, flags } => self.set_flags(ofd, flags),
             Request::Space => Ok(self.space()),

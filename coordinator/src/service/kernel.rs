@@ -38,6 +38,8 @@ pub(super) struct Backed {
     path: PathBuf,
     /// Chunks that the cache has given up for its pages.
     lent: u64,
+    /// A description of it was handed over: the size is the kernel's, too.
+    native: bool,
     /// Every byte before this is counted in them, whether it has a page or not.
     charged: u64,
 }
@@ -155,6 +157,7 @@ impl Records {
             file,
             path: reservation.to_path_buf(),
             lent: 1,
+            native: false,
             charged: 0,
         };
         let sized = backed.truncate(self.size(record));
@@ -419,6 +422,27 @@ impl Records {
         }
     }
 
+    /// The size as the kernel has it, of a file that was handed over.
+    pub(super) fn native_size(&self, record: u32) -> Option<u64> {
+        let backed = self.kernel.get(&record).filter(|backed| backed.native)?;
+        backed.file.metadata().ok().map(|meta| meta.len())
+    }
+
+    /// Takes over what was written past the session: the size, and that all of
+    /// it may be read.
+    pub(super) fn adopt(&mut self, record: u32) {
+        let Some(size) = self.native_size(record) else {
+            return;
+        };
+        let sync = self.shared.file_sync(record);
+        sync.size.store(size, SeqCst);
+        sync.frontier.store(size, SeqCst);
+        let allocated = self.allocated_kernel(record).unwrap_or(0);
+        // It is there whether it fits or not.
+        let _ = self.lend_up_to(record, allocated.div_ceil(CHUNK));
+        self.shared.wake_file(record);
+    }
+
     /// Goes on with moves that nobody asks for any more.
     pub(super) fn drive_moves(&mut self) {
         let records: Vec<u32> = self.moving.keys().copied().collect();
@@ -443,6 +467,19 @@ impl Engine {
             let end = end.min(self.records.size(record).next_multiple_of(PAGE));
             self.records.charge(record, end).map_err(|_| libc::ENOMEM)?;
             self.modified(inode, record);
+        }
+        Ok(Answer::Ok)
+    }
+
+    /// Leaves a description to the kernel.
+    pub(super) fn hand_over(&mut self, id: u32) -> Outcome {
+        let ofd = self.ofds.get(id).ok_or(libc::EBADF)?;
+        let (inode, writes) = (ofd.inode, ofd.writes());
+        let backed = self.records.kernel.get_mut(&ofd.record);
+        backed.ok_or(libc::EIO)?.native = true;
+        self.shared.ofd(id).native.store(1, SeqCst);
+        if let Some(file) = self.names.file_mut(inode) {
+            file.modified |= writes;
         }
         Ok(Answer::Ok)
     }

@@ -588,6 +588,7 @@ impl Engine {
         let kept = flags & !NOT_KEPT | flags & libc::O_PATH;
         meta.flags.store(kept as u32, Relaxed);
         meta.wait.store(wait, Relaxed);
+        meta.native.store(0, Relaxed);
         meta.generation
             .store((meta.generation.load(Relaxed) + 1) | 1, SeqCst);
     }
@@ -647,6 +648,9 @@ impl Engine {
         }
         self.shared.ofd(id).generation.fetch_add(1, SeqCst);
         self.ofds.free.push(id);
+        if ofd.writes() && self.shared.ofd(id).native.load(Relaxed) != 0 {
+            self.records.adopt(ofd.record);
+        }
         self.closed_file(&ofd, written);
     }
 

@@ -148,6 +148,9 @@ impl Records {
     /// Size in bytes; never more than a file can have, whatever clients wrote.
     #[must_use]
     pub(super) fn size(&self, record: u32) -> u64 {
+        if let Some(size) = self.native_size(record) {
+            return size.min(MAX_FILE_SIZE);
+        }
         self.shared
             .file_sync(record)
             .size

@@ -2,14 +2,19 @@
 //! them: the kernel copies, to and from the pages that mappings show. Offsets,
 //! sizes and what is published stay in shared memory.
 
-use core::sync::atomic::Ordering::{Acquire, SeqCst};
+use core::ffi::c_int;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
 use wire::layout::FILE_MOVING;
 use wire::message::Request;
 
 use super::buffers::Buffers;
-use super::target::Target;
+use super::goal::kernel;
+use super::target::{Target, done, of_description};
+use crate::descriptors::{self, Kind};
+use crate::session::Session;
 use crate::sys::syscall;
+use crate::threads::Hold;
 use crate::{attach, control, futex};
 
 /// Waits until the file's bytes are where they belong.
@@ -125,6 +130,35 @@ pub(crate) fn move_out(target: Target, end: u64) -> Result<(), i32> {
         ofd: target.ofd.id,
         end,
     })
+}
+
+/// Leaves the open file description at `fd`, if it is the session's, to the
+/// kernel: for a program that we are no part of. 0 or `-errno`. A consumer waits
+/// until the file is final.
+pub(crate) fn hand_over(fd: c_int) -> isize {
+    let Kind::Ofd { id, generation } = descriptors::ask(fd) else {
+        return 0;
+    };
+    let known = Session::get().and_then(|session| descriptors::ofd_of(session, id, generation));
+    match known.and_then(|ofd| of_description(fd, ofd)) {
+        Some(target) => done(leave(target)),
+        None => 0,
+    }
+}
+
+fn leave(target: Target) -> Result<(), i32> {
+    if target.ofd.is_readable() {
+        target.wait_final()?;
+    }
+    move_out(target, 0)?;
+    let word = &target.ofd.sync.word;
+    let hold = Hold::of_word(target.session, target.file.index, word)?;
+    control::tell(&Request::HandOver { ofd: target.ofd.id })?;
+    let offset = target.ofd.sync.offset.load(Relaxed);
+    // SAFETY: integers.
+    kernel(unsafe { syscall!(libc::SYS_lseek, target.fd, offset, libc::SEEK_SET) })?;
+    drop(hold);
+    Ok(())
 }
 
 /// Bytes that the file's pages take.

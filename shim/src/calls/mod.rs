@@ -23,6 +23,7 @@ pub(crate) use cwd::*;
 pub(crate) use fds::*;
 pub(crate) use io::*;
 pub(crate) use listing::*;
+pub(crate) use mapped::hand_over;
 pub(crate) use mmap::*;
 pub(crate) use names::*;
 pub(crate) use open::*;

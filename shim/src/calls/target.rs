@@ -41,6 +41,9 @@ pub(crate) fn target(fd: c_int) -> Option<Target> {
 
 #[inline(always)]
 fn with_file(session: Session, ofd: Ofd, fd: c_int) -> Option<Target> {
+    if ofd.is_native() {
+        return None;
+    }
     let file = ofd.file(session)?;
     Some(Target {
         session,
@@ -48,6 +51,11 @@ fn with_file(session: Session, ofd: Ofd, fd: c_int) -> Option<Target> {
         file,
         fd,
     })
+}
+
+/// [`target`] of `fd`, which is a descriptor of `ofd`.
+pub(super) fn of_description(fd: c_int, ofd: Ofd) -> Option<Target> {
+    with_file(Session::get()?, ofd, fd)
 }
 
 /// [`target`] of a descriptor that was closed without our knowledge.

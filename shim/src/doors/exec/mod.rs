@@ -6,12 +6,14 @@
 //! as the inode of its own into which it moves out of the cache.
 
 mod carry;
+mod handover;
 mod list;
 mod scratch;
 mod script;
 mod search;
 
 pub(crate) use carry::{Strings, current, remember, saved};
+pub(crate) use handover::before as hand_over_for;
 pub(crate) use script::interpreted;
 pub(crate) use search::along_path;
 
@@ -93,6 +95,10 @@ unsafe fn run_nested(path: *const c_char, argv: Strings, env: Strings, depth: us
             if let Some(failed) = script {
                 return failed;
             }
+        }
+        let handed = handover::before(path, false);
+        if handed < 0 {
+            return handed;
         }
         replacing(|| {
             with_env(env, |env| syscall!(libc::SYS_execve, path, argv, env))

@@ -5,7 +5,7 @@ mod actions;
 mod popen;
 mod system;
 
-use super::exec::{Strings, along_path, interpreted, with_env};
+use super::exec::{Strings, along_path, hand_over_for, interpreted, with_env};
 use super::next::next;
 use crate::calls::{self, NOT_OURS};
 use crate::sys::syscall;
@@ -78,10 +78,19 @@ unsafe fn start(
             return super::next::code(n);
         }
         let spawn = next!(c"posix_spawn" as Spawn);
+        let kernels = if n == NOT_OURS {
+            path
+        } else {
+            real.as_ptr().cast()
+        };
+        let handed = hand_over_for(kernels, true);
+        if handed < 0 {
+            return super::next::code(handed);
+        }
         if n == NOT_OURS {
             return request.hand_on(spawn, path, actions);
         }
-        let real = real.as_ptr().cast();
+        let real = kernels;
         let script = interpreted(real, path, request.argv, |program, argv| {
             Request { argv, ..request }.hand_on(spawn, program, actions)
         });
