@@ -1,0 +1,783 @@
+//! What the end of the session would change on disk. Nothing is written here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::super::engine::Engine;
+use super::super::journal::{self, Attributes, Found, allows};
+use super::super::names::{Attr, Directory, FileNode, Inode, Kind, Node, Walk, inside};
+use crate::session::{DiffEntry, Difference, DroppedFile, EntryKind, FileName, Keep, KeepReason};
+
+/// Where the content of something kept comes from.
+pub(super) enum Source {
+    /// From the cache.
+    Record(u32),
+    /// It is on disk, and only has other names.
+    Disk(PathBuf),
+    /// A symbolic link with this content.
+    Link(Vec<u8>),
+    /// A pipe or device: `S_IFMT` bits and device number.
+    Node(u32, u64),
+}
+
+/// A name that is to lead to something kept.
+pub(super) struct Target {
+    pub path: PathBuf,
+    /// What the session had found there.
+    pub found: Found,
+    /// The name on disk that this takes the place of.
+    from: Option<PathBuf>,
+    what: Difference,
+}
+
+/// A file, link or pipe that is kept.
+pub(super) struct Item {
+    pub source: Source,
+    pub attributes: Attributes,
+    pub targets: Vec<Target>,
+    pub reason: KeepReason,
+    pub bytes: u64,
+    /// For messages.
+    pub shown: String,
+    kind: EntryKind,
+}
+
+/// A directory that is to be.
+struct Made {
+    attributes: Attributes,
+    from: Option<PathBuf>,
+    reason: KeepReason,
+}
+
+/// A name on disk that is to go.
+pub(super) struct Removal {
+    pub path: PathBuf,
+    pub found: Found,
+    /// It has to make room first.
+    pub blocks: bool,
+}
+
+/// Attributes of something that stays where it is.
+pub(super) struct Touch {
+    pub path: PathBuf,
+    pub attributes: Attributes,
+    /// They were changed by a program, not only by what happened in there.
+    told: bool,
+    kind: EntryKind,
+}
+
+/// What is kept, and all that this changes on disk.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub items: Vec<Item>,
+    made: BTreeMap<PathBuf, Made>,
+    /// The deepest first.
+    pub removals: Vec<Removal>,
+    /// The deepest first.
+    pub touched: Vec<Touch>,
+    pub dropped: Vec<DroppedFile>,
+    pub errors: Vec<String>,
+    /// Paths that are on disk as they should be.
+    stays: HashSet<PathBuf>,
+}
+
+impl Plan {
+    /// Whether nothing on disk has to change.
+    pub(super) fn is_empty(&self) -> bool {
+        let nothing = self.items.is_empty() && self.made.is_empty();
+        nothing && self.removals.is_empty() && self.touched.is_empty()
+    }
+
+    /// Directories to make, the topmost first.
+    pub(super) fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.made.keys().map(PathBuf::as_path)
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &Path> {
+        let targets = self.items.iter().flat_map(|item| &item.targets);
+        targets.map(|target| target.path.as_path())
+    }
+
+    /// As `capio diff` shows it.
+    pub(super) fn entries(&self, dir: &Path) -> Vec<DiffEntry> {
+        let mut entries: Vec<_> = self.item_entries(dir).collect();
+        entries.extend(self.directory_entries(dir));
+        let told = self.touched.iter().filter(|touch| touch.told);
+        entries.extend(
+            told.filter(|touch| !self.made.contains_key(&touch.path))
+                .map(|touch| {
+                    let path = journal::relative(dir, &touch.path);
+                    entry(
+                        Difference::Attributes,
+                        touch.kind,
+                        path,
+                        KeepReason::Changed,
+                    )
+                }),
+        );
+        let sources: HashSet<&Path> = self.sources().collect();
+        let gone = self.removals.iter().filter(|removal| {
+            let mut ways = removal.path.ancestors();
+            !ways.any(|way| sources.contains(way))
+        });
+        entries.extend(gone.map(|removal| {
+            let (kind, bytes) = kind_of(&removal.found);
+            let path = journal::relative(dir, &removal.path);
+            let conflict = Found::at(&removal.path)
+                .is_ok_and(|now| now != removal.found && now != Found::Nothing);
+            DiffEntry {
+                bytes,
+                conflict,
+                ..entry(Difference::Removed, kind, path, KeepReason::Changed)
+            }
+        }));
+        entries.sort_by(|a, b| (&a.path, a.what).cmp(&(&b.path, b.what)));
+        entries
+    }
+
+    /// Names on disk that something is renamed from.
+    fn sources(&self) -> impl Iterator<Item = &Path> {
+        let targets = self.items.iter().flat_map(|item| &item.targets);
+        let files = targets.filter_map(|target| target.from.as_deref());
+        files.chain(self.made.values().filter_map(|made| made.from.as_deref()))
+    }
+
+    fn item_entries(&self, dir: &Path) -> impl Iterator<Item = DiffEntry> {
+        let pairs = self.items.iter().flat_map(|item| {
+            let targets = item.targets.iter();
+            targets.map(move |target| (item, target))
+        });
+        let shown = pairs.filter(|(item, target)| !self.moves_along(item, target));
+        shown.map(move |(item, target)| DiffEntry {
+            from: target
+                .from
+                .as_deref()
+                .map(|from| journal::relative(dir, from)),
+            bytes: item.bytes,
+            conflict: self.is_in_the_way(target),
+            ..entry(
+                target.what,
+                item.kind,
+                journal::relative(dir, &target.path),
+                item.reason,
+            )
+        })
+    }
+
+    /// Whether it only moves with the directory that it lies in.
+    fn moves_along(&self, item: &Item, target: &Target) -> bool {
+        let parent = target
+            .path
+            .parent()
+            .and_then(|parent| self.made.get(parent));
+        let from = parent.and_then(|made| made.from.as_ref());
+        let along = from.map(|from| from.join(target.path.file_name().unwrap_or_default()));
+        matches!(item.source, Source::Disk(_) | Source::Link(_))
+            && target.from.is_some()
+            && along == target.from
+    }
+
+    fn is_in_the_way(&self, target: &Target) -> bool {
+        let makes_room = self
+            .removals
+            .iter()
+            .any(|r| r.blocks && r.path == target.path);
+        let now = Found::at(&target.path);
+        !makes_room && now.is_ok_and(|now| !allows(&target.found, &now))
+    }
+
+    fn directory_entries(&self, dir: &Path) -> impl Iterator<Item = DiffEntry> {
+        self.made.iter().filter_map(move |(path, made)| {
+            let parent = path.parent().and_then(|parent| self.made.get(parent));
+            let along = parent.and_then(|parent| parent.from.as_ref());
+            let along = along.map(|from| from.join(path.file_name().unwrap_or_default()));
+            if made.from.is_some() && along == made.from {
+                return None;
+            }
+            let now = Found::at(path).unwrap_or(Found::Nothing);
+            let what = match (&made.from, &now) {
+                (Some(_), _) => Difference::Renamed,
+                (None, Found::Directory) => Difference::Attributes,
+                (None, _) => Difference::Added,
+            };
+            let makes_room = self.removals.iter().any(|r| r.blocks && r.path == *path);
+            let path = journal::relative(dir, path);
+            let from = made
+                .from
+                .as_deref()
+                .map(|from| journal::relative(dir, from));
+            Some(DiffEntry {
+                from,
+                conflict: !makes_room && !matches!(now, Found::Directory | Found::Nothing),
+                ..entry(what, EntryKind::Directory, path, made.reason)
+            })
+        })
+    }
+}
+
+fn entry(what: Difference, kind: EntryKind, path: FileName, reason: KeepReason) -> DiffEntry {
+    DiffEntry {
+        what,
+        kind,
+        path,
+        from: None,
+        bytes: 0,
+        reason,
+        conflict: false,
+    }
+}
+
+fn kind_of(found: &Found) -> (EntryKind, u64) {
+    match found {
+        Found::File { bytes, .. } => (EntryKind::File, *bytes),
+        Found::Directory => (EntryKind::Directory, 0),
+        Found::Link(_) => (EntryKind::Symlink, 0),
+        Found::Nothing | Found::Other(_) => (EntryKind::Other, 0),
+    }
+}
+
+/// The attributes that a program sees, for what is put on disk.
+pub(super) fn attributes(attr: &Attr) -> Attributes {
+    Attributes {
+        mode: Some((attr.mode, attr.uid, attr.gid)),
+        accessed: Some(attr.accessed),
+        modified: Some(attr.modified),
+        extended: Vec::new(),
+    }
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+/// What the plan is made from, gathered once.
+struct Known {
+    /// Names on disk that each inode has lost.
+    lost: HashMap<Inode, Vec<PathBuf>>,
+    from_disk: HashSet<Inode>,
+}
+
+impl Engine {
+    /// What would change on disk if the session ended now, `apply` saying
+    /// whether anything is kept at all.
+    pub(super) fn plan(&mut self, apply: bool) -> Plan {
+        let mut plan = Plan::default();
+        if apply {
+            self.find_all_names();
+        }
+        let mut known = Known {
+            lost: HashMap::new(),
+            from_disk: self.names.found_on_disk(),
+        };
+        for (path, gone) in self.names.removed() {
+            known.lost.entry(gone.inode).or_default().push(path.clone());
+        }
+        let mut nodes: Vec<_> = self.names.iter().map(|node| node.inode).collect();
+        nodes.sort_unstable();
+        for inode in nodes {
+            let Some(node) = self.names.get(inode) else {
+                continue;
+            };
+            match &node.kind {
+                Kind::File(file) => self.plan_file(&mut plan, &mut known, node, file, apply),
+                Kind::Symlink(content) if apply => {
+                    self.plan_link(&mut plan, &mut known, node, content);
+                }
+                Kind::Special { format, path } if apply => {
+                    self.plan_special(&mut plan, &mut known, node, *format, path);
+                }
+                _ => {}
+            }
+        }
+        if apply {
+            self.refuse_reserved(&mut plan);
+            self.plan_directories(&mut plan);
+            self.plan_removals(&mut plan);
+            self.plan_touched(&mut plan);
+        }
+        plan
+    }
+
+    /// A file that has changed may have names on disk that nobody has looked
+    /// at yet.
+    fn find_all_names(&mut self) {
+        let lost = |inode| {
+            self.names
+                .removed()
+                .values()
+                .filter(|gone| gone.inode == inode)
+                .count()
+        };
+        let unseen = self.names.iter().any(|node| {
+            let Some((file, lower)) = node.file().and_then(|f| Some((f, f.lower.as_ref()?))) else {
+                return false;
+            };
+            let links = || lower.symlink_metadata().map_or(0, |meta| meta.nlink());
+            let changed = file.record.is_some() && self.is_modified(node.inode, file);
+            changed && links() > 1 && links() > (node.names.len() + lost(node.inode)) as u64
+        });
+        if unseen {
+            self.names.load_tree(self.names.root());
+            self.announce_found();
+        }
+    }
+
+    /// Whether content or attributes differ from what is on disk; also by who
+    /// has not closed it yet.
+    fn is_modified(&self, inode: Inode, file: &FileNode) -> bool {
+        let written = |id: u32| {
+            let written = &self.shared.ofd_sync(id).written;
+            written.load(std::sync::atomic::Ordering::Relaxed) > 0
+        };
+        file.modified
+            || (file.writers > 0
+                && self
+                    .ofds
+                    .iter()
+                    .any(|(id, ofd)| ofd.inode == inode && ofd.writes() && written(id)))
+    }
+
+    fn is_in_place(&self, inode: Inode, path: &Path) -> bool {
+        let meta = path.symlink_metadata();
+        meta.is_ok_and(|meta| self.names.is_original(inode, &meta))
+    }
+
+    /// What the session had found where `inode` is to be.
+    fn found_at(&self, inode: Inode, path: &Path) -> Found {
+        if let Some(gone) = self.names.removed().get(path) {
+            return gone.found.clone();
+        }
+        let Some(node) = self.names.get(inode) else {
+            return Found::Nothing;
+        };
+        let file = node.file();
+        let is_there = file.is_some_and(|file| file.lower.as_deref() == Some(path));
+        if !is_there && !self.is_in_place(inode, path) {
+            return Found::Nothing;
+        }
+        match &node.kind {
+            Kind::File(file) => file
+                .seen
+                .map_or(Found::Nothing, |(modified, bytes)| Found::File {
+                    bytes,
+                    modified,
+                }),
+            Kind::Symlink(content) => Found::Link(FileName(content.clone())),
+            _ => Found::at(path).unwrap_or(Found::Nothing),
+        }
+    }
+
+    fn target(&self, known: &mut Known, inode: Inode, path: PathBuf) -> Target {
+        let found = self.found_at(inode, &path);
+        let is_own = self.is_in_place(inode, &path);
+        let lost = known.lost.get_mut(&inode).filter(|_| !is_own);
+        let from = lost.and_then(|lost| (!lost.is_empty()).then(|| lost.remove(0)));
+        let what = match (&from, &found) {
+            (Some(_), _) => Difference::Renamed,
+            (None, Found::Nothing) => Difference::Added,
+            (None, _) => Difference::Modified,
+        };
+        Target {
+            path,
+            found,
+            from,
+            what,
+        }
+    }
+
+    fn plan_file(
+        &self,
+        plan: &mut Plan,
+        known: &mut Known,
+        node: &Node,
+        file: &FileNode,
+        apply: bool,
+    ) {
+        let inode = node.inode;
+        let paths = self.names.paths_of(inode);
+        let changed =
+            file.lower.is_none() || (file.record.is_some() && self.is_modified(inode, file));
+        let mut wanted: Vec<_> = paths.iter().map(|path| path_of(path)).collect();
+        if !changed {
+            let is_there =
+                |path: &PathBuf| file.lower.as_ref() == Some(path) || self.is_in_place(inode, path);
+            wanted.retain(|path| !is_there(path));
+        }
+        if wanted.is_empty() {
+            return;
+        }
+        let on_disk = file.seen.map_or(0, |(_, bytes)| bytes);
+        let bytes = file
+            .record
+            .map_or(on_disk, |record| self.records.size(record));
+        let shown = self.display(inode);
+        let reason = self.keep_reason(file, &paths).filter(|_| apply);
+        let Some(reason) = reason else {
+            plan.dropped.push(DroppedFile { path: shown, bytes });
+            return;
+        };
+        let (source, attributes) = match (file.record.filter(|_| changed), &file.lower) {
+            (Some(record), lower) => {
+                let mut attributes = attributes(&self.records.attr(record));
+                if let Some(lower) = lower {
+                    attributes.extended = journal::extended_of(lower);
+                }
+                (Source::Record(record), attributes)
+            }
+            (None, Some(lower)) => (Source::Disk(lower.clone()), Attributes::default()),
+            (None, None) => return,
+        };
+        let same = Some((attributes.modified.unwrap_or_default(), bytes)) == file.seen;
+        let targets = wanted.into_iter().map(|path| {
+            let mut target = self.target(known, inode, path);
+            if same && target.what == Difference::Modified && changed {
+                target.what = Difference::Attributes;
+            }
+            target
+        });
+        plan.items.push(Item {
+            source,
+            attributes,
+            targets: targets.collect(),
+            reason,
+            bytes,
+            shown,
+            kind: EntryKind::File,
+        });
+    }
+
+    fn keep_reason(&self, file: &FileNode, paths: &[Vec<u8>]) -> Option<KeepReason> {
+        let keep = self.config.keep;
+        if keep == Keep::None {
+            return None;
+        }
+        if paths.iter().any(|path| self.is_permanent(path)) {
+            return Some(KeepReason::Permanent);
+        }
+        let replaces = |path: &Vec<u8>| path_of(path).symlink_metadata().is_ok();
+        if file.lower.is_some() || paths.iter().any(replaces) {
+            return Some(KeepReason::Changed);
+        }
+        match keep {
+            Keep::All => Some(KeepReason::All),
+            Keep::Outputs if !file.consumed => Some(KeepReason::Output),
+            _ => None,
+        }
+    }
+
+    /// What lies in a permanent directory is permanent with it.
+    fn is_permanent(&self, path: &[u8]) -> bool {
+        !self.spec.permanent().is_empty() && self.said_above(path, |rules| rules.permanent)
+    }
+
+    /// Why something is kept that no step can have read.
+    fn reason_of(&self, path: &Path, from_disk: bool) -> Option<KeepReason> {
+        if self.is_permanent(path.as_os_str().as_bytes()) {
+            return Some(KeepReason::Permanent);
+        }
+        if from_disk || self.names.removed().contains_key(path) {
+            return Some(KeepReason::Changed);
+        }
+        match self.config.keep {
+            Keep::All => Some(KeepReason::All),
+            Keep::Outputs => Some(KeepReason::Output),
+            Keep::Permanent | Keep::None => None,
+        }
+    }
+
+    fn plan_link(&self, plan: &mut Plan, known: &mut Known, node: &Node, content: &[u8]) {
+        let from_disk = known.from_disk.contains(&node.inode);
+        let same = |path: &Path| {
+            let now = fs::read_link(path);
+            now.is_ok_and(|now| now.as_os_str().as_bytes() == content)
+        };
+        let source = || Source::Link(content.to_vec());
+        self.plan_other(
+            plan,
+            known,
+            node,
+            from_disk,
+            &same,
+            source,
+            EntryKind::Symlink,
+        );
+    }
+
+    fn plan_special(
+        &self,
+        plan: &mut Plan,
+        known: &mut Known,
+        node: &Node,
+        format: u32,
+        at: &Path,
+    ) {
+        let from_disk = !at.starts_with(&self.session);
+        if format == libc::S_IFSOCK && !from_disk {
+            // Nobody listens on it any more.
+            return;
+        }
+        let device = || at.symlink_metadata().map_or(0, |meta| meta.rdev());
+        let source = || match from_disk {
+            true => Source::Disk(at.to_path_buf()),
+            false => Source::Node(format, device()),
+        };
+        let same = |path: &Path| self.is_in_place(node.inode, path);
+        self.plan_other(
+            plan,
+            known,
+            node,
+            from_disk,
+            &same,
+            source,
+            EntryKind::Other,
+        );
+    }
+
+    /// Links and pipes. `same`: whether a path leads to it on disk.
+    #[expect(clippy::too_many_arguments, reason = "what links and pipes differ in")]
+    fn plan_other(
+        &self,
+        plan: &mut Plan,
+        known: &mut Known,
+        node: &Node,
+        from_disk: bool,
+        same: &dyn Fn(&Path) -> bool,
+        source: impl FnOnce() -> Source,
+        kind: EntryKind,
+    ) {
+        let mut wanted = Vec::new();
+        let mut kept = None;
+        for path in self.names.paths_of(node.inode) {
+            let path = path_of(&path);
+            let Some(reason) = self.reason_of(&path, from_disk) else {
+                continue;
+            };
+            if same(&path) {
+                self.touch_if_changed(plan, node, &path, kind);
+                plan.stays.insert(path);
+            } else {
+                wanted.push(path);
+                kept.get_or_insert(reason);
+            }
+        }
+        let Some(reason) = kept else { return };
+        let targets = wanted
+            .into_iter()
+            .map(|path| self.target(known, node.inode, path));
+        let bytes = match &node.kind {
+            Kind::Symlink(content) => content.len() as u64,
+            _ => 0,
+        };
+        plan.items.push(Item {
+            source: source(),
+            attributes: attributes(&node.attr),
+            targets: targets.collect(),
+            reason,
+            bytes,
+            shown: self.display(node.inode),
+            kind,
+        });
+    }
+
+    /// Owner, permissions and times of a link or pipe that is where it should
+    /// be.
+    fn touch_if_changed(&self, plan: &mut Plan, node: &Node, path: &Path, kind: EntryKind) {
+        let Ok(meta) = path.symlink_metadata() else {
+            return;
+        };
+        let (now, attr) = (Attr::of(&meta), &node.attr);
+        let mode = kind == EntryKind::Symlink || now.mode == attr.mode;
+        let same = (now.uid, now.gid, now.modified) == (attr.uid, attr.gid, attr.modified);
+        if !(mode && same) {
+            plan.touched.push(Touch {
+                path: path.to_path_buf(),
+                attributes: attributes(attr),
+                told: true,
+                kind,
+            });
+        }
+    }
+
+    /// Names that the journal itself needs cannot be kept.
+    fn refuse_reserved(&self, plan: &mut Plan) {
+        let dir = self.names.dir().to_path_buf();
+        let reserved = |path: &Path| {
+            let inner = path.strip_prefix(&dir).unwrap_or(path);
+            inner
+                .iter()
+                .any(|part| journal::is_reserved(part.as_bytes()))
+        };
+        for item in &mut plan.items {
+            item.targets.retain(|target| {
+                let refused = reserved(&target.path);
+                if refused {
+                    plan.errors.push(format!(
+                        "{} is not kept: names like this are capio's own; choose another",
+                        self.display_path(target.path.as_os_str().as_bytes())
+                    ));
+                }
+                !refused
+            });
+        }
+        plan.items.retain(|item| !item.targets.is_empty());
+    }
+
+    /// Directories that the session made or moved: those above what is kept,
+    /// and those that were left empty on purpose.
+    fn plan_directories(&self, plan: &mut Plan) {
+        let mut needed: BTreeSet<PathBuf> = BTreeSet::new();
+        for path in plan.targets() {
+            needed.extend(path.ancestors().skip(1).map(Path::to_path_buf));
+        }
+        let directories: Vec<_> = self
+            .names
+            .iter()
+            .filter_map(|node| {
+                let directory = node.directory()?;
+                let path = path_of(&self.names.path_of(node.inode));
+                let named = !node.names.is_empty() && directory.lower.as_ref() != Some(&path);
+                named.then_some((path, node, directory))
+            })
+            .collect();
+        let is_kept = |path: &Path, directory: &Directory| {
+            let moved = directory.lower.is_some();
+            moved || (directory.is_empty() && self.reason_of(path, false).is_some())
+        };
+        for (path, _, _) in directories
+            .iter()
+            .filter(|(path, _, dir)| is_kept(path, dir))
+        {
+            needed.extend(path.ancestors().map(Path::to_path_buf));
+        }
+        for (path, node, directory) in directories {
+            let reserved = path
+                .iter()
+                .any(|part| journal::is_reserved(part.as_bytes()));
+            if !needed.contains(&path) || reserved {
+                continue;
+            }
+            let mut attributes = attributes(&node.attr);
+            if let Some(lower) = &directory.lower {
+                attributes.extended = journal::extended_of(lower);
+            }
+            let reason = self.reason_of(&path, directory.lower.is_some());
+            let made = Made {
+                attributes,
+                from: directory.lower.clone(),
+                reason: reason.unwrap_or(KeepReason::Changed),
+            };
+            plan.made.insert(path, made);
+        }
+    }
+
+    /// Names that the session took away and did not make again.
+    fn plan_removals(&mut self, plan: &mut Plan) {
+        let targets: HashSet<PathBuf> = plan.targets().map(Path::to_path_buf).collect();
+        let removed: Vec<_> = self
+            .names
+            .removed()
+            .iter()
+            .rev()
+            .map(|(path, gone)| (path.clone(), gone.found.clone()))
+            .collect();
+        // What has to make room, and all that lies in it.
+        let mut rooms: HashSet<PathBuf> = HashSet::new();
+        for (path, found) in &removed {
+            let is_directory = *found == Found::Directory;
+            if (is_directory && targets.contains(path))
+                || (!is_directory && plan.made.contains_key(path))
+            {
+                rooms.insert(path.clone());
+            }
+        }
+        for (path, found) in removed {
+            let blocks = path.ancestors().any(|way| rooms.contains(way));
+            let replaced = !blocks && (targets.contains(&path) || plan.made.contains_key(&path));
+            if replaced || plan.stays.contains(&path) || self.is_back(&path) {
+                continue;
+            }
+            plan.removals.push(Removal {
+                path,
+                found,
+                blocks,
+            });
+        }
+    }
+
+    /// Whether the session has at this path what lies there on disk.
+    fn is_back(&mut self, path: &Path) -> bool {
+        let dir = self.names.dir().as_os_str().as_bytes().to_vec();
+        let inner = inside(&dir, path.as_os_str().as_bytes())
+            .unwrap_or_default()
+            .to_vec();
+        let Walk::Found { inode, .. } = self.walk(0, &inner, false) else {
+            return false;
+        };
+        // A symbolic link above it leads elsewhere.
+        let here = self
+            .names
+            .paths_of(inode)
+            .iter()
+            .any(|p| path_of(p) == path);
+        let lower = |directory: &Directory| directory.lower.as_deref() == Some(path);
+        let directory = self.names.directory(inode).is_some_and(lower);
+        here && (directory || self.is_in_place(inode, path))
+    }
+
+    /// Attributes of directories: those that programs have set, and the times
+    /// that programs saw of those whose entries change.
+    fn plan_touched(&self, plan: &mut Plan) {
+        let mut changed: HashSet<&Path> =
+            plan.made.keys().filter_map(|path| path.parent()).collect();
+        changed.extend(plan.targets().filter_map(Path::parent));
+        changed.extend(
+            plan.removals
+                .iter()
+                .filter_map(|removal| removal.path.parent()),
+        );
+        let mut touched = Vec::new();
+        for node in self.names.iter() {
+            let Some(directory) = node.directory() else {
+                continue;
+            };
+            let path = path_of(&self.names.path_of(node.inode));
+            if directory.lower.as_ref() != Some(&path) {
+                continue;
+            }
+            let attributes = match (directory.changed, changed.contains(path.as_path())) {
+                (true, _) => attributes(&node.attr),
+                (false, true) => Attributes {
+                    modified: Some(newest(&path, node.attr.modified)),
+                    ..Attributes::default()
+                },
+                (false, false) => continue,
+            };
+            touched.push(Touch {
+                path,
+                attributes,
+                told: directory.changed,
+                kind: EntryKind::Directory,
+            });
+        }
+        plan.touched.extend(touched);
+        let made = plan.made.iter().map(|(path, made)| Touch {
+            path: path.clone(),
+            attributes: made.attributes.clone(),
+            told: false,
+            kind: EntryKind::Directory,
+        });
+        plan.touched.extend(made);
+        plan.touched.sort_by(|a, b| b.path.cmp(&a.path));
+    }
+}
+
+/// The later of a time and that of the directory on disk, which somebody else
+/// may have changed.
+fn newest(path: &Path, modified: i64) -> i64 {
+    let now = path.symlink_metadata();
+    now.map_or(modified, |meta| Attr::of(&meta).modified.max(modified))
+}
