@@ -37,8 +37,11 @@ pub struct Engine {
     /// Completes or removes what sessions that were killed while they wrote
     /// their results have left in this `CAPIO_DIR`; of all workflows, or of
     /// this one.
-    pub settle: fn(&Path, Option<&str>, Order) -> Result<Vec<Settled>, SessionError>,
+    pub settle: Settle,
 }
+
+/// See [`Engine::settle`].
+pub type Settle = fn(&Path, Option<&str>, Order) -> Result<Vec<Settled>, SessionError>;
 
 /// What to do with results that a session has left half written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,8 @@
 //! staged and synced, the changes are committed by a journal, and made.
 
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io;

@@ -18,7 +18,7 @@ mod disk;
 mod settle;
 mod stage;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::ffi::OsStr;
 use std::fs;
