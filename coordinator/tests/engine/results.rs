@@ -190,6 +190,29 @@ fn a_renamed_directory_keeps_its_attributes_and_its_files_their_inodes() {
 }
 
 #[test]
+fn directories_have_the_times_that_programs_saw() {
+    let setup = setup();
+    let dir = setup.dir().to_path_buf();
+    fs::create_dir(dir.join("d")).unwrap();
+    fs::create_dir(dir.join("same")).unwrap();
+    fs::write(dir.join("same/f"), "old").unwrap();
+    let same = modified(&dir.join("same"));
+    let world = setup.start();
+    let mut peer = world.join("a");
+    peer.put("top", b"x");
+    peer.put("d/f", b"x");
+    // Only its content changes: the names in there do not.
+    peer.put("same/f", b"new");
+    let seen = peer.stat(at("d")).unwrap().modified;
+    set_modified(&mut peer, ".", 1_200_000_000_000_000_003);
+    world.drain();
+    let (seconds, ns) = modified(&dir.join("d"));
+    assert_eq!(seconds * 1_000_000_000 + ns, seen);
+    assert_eq!(modified(&dir.join("same")), same);
+    assert_eq!(modified(&dir), (1_200_000_000, 3));
+}
+
+#[test]
 fn a_failed_run_writes_nothing_unless_it_is_told_to() {
     for keeps in [false, true] {
         let mut setup = setup();

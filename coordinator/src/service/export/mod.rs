@@ -3,9 +3,11 @@
 //! [`plan`] says what has to change; everything that is put into place is then
 //! staged and synced, the changes are committed by a journal, and made.
 
+mod diff;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::fs::File;
 use std::io;

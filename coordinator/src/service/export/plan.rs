@@ -1,6 +1,6 @@
 //! What the end of the session would change on disk. Nothing is written here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -8,9 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::super::engine::Engine;
-use super::super::journal::{self, Attributes, Found, allows};
-use super::super::names::{Attr, Directory, FileNode, Inode, Kind, Node, Walk, inside};
-use crate::session::{DiffEntry, Difference, DroppedFile, EntryKind, FileName, Keep, KeepReason};
+use super::super::journal::{self, Attributes, Found};
+use super::super::names::{Attr, FileNode, Inode, Kind, Node};
+use crate::session::{Difference, DroppedFile, EntryKind, FileName, Keep, KeepReason};
 
 /// Where the content of something kept comes from.
 pub(super) enum Source {
@@ -30,8 +30,9 @@ pub(super) struct Target {
     /// What the session had found there.
     pub found: Found,
     /// The name on disk that this takes the place of.
-    from: Option<PathBuf>,
-    what: Difference,
+    pub from: Option<PathBuf>,
+    /// What happens to the name.
+    pub what: Difference,
 }
 
 /// A file, link or pipe that is kept.
@@ -43,14 +44,15 @@ pub(super) struct Item {
     pub bytes: u64,
     /// For messages.
     pub shown: String,
-    kind: EntryKind,
+    pub kind: EntryKind,
 }
 
 /// A directory that is to be.
-struct Made {
-    attributes: Attributes,
-    from: Option<PathBuf>,
-    reason: KeepReason,
+pub(super) struct Made {
+    pub attributes: Attributes,
+    /// Its name on disk, if it was moved.
+    pub from: Option<PathBuf>,
+    pub reason: KeepReason,
 }
 
 /// A name on disk that is to go.
@@ -59,6 +61,8 @@ pub(super) struct Removal {
     pub found: Found,
     /// It has to make room first.
     pub blocks: bool,
+    /// What was there has another name still.
+    pub lives: bool,
 }
 
 /// Attributes of something that stays where it is.
@@ -66,15 +70,16 @@ pub(super) struct Touch {
     pub path: PathBuf,
     pub attributes: Attributes,
     /// They were changed by a program, not only by what happened in there.
-    told: bool,
-    kind: EntryKind,
+    pub told: bool,
+    pub kind: EntryKind,
 }
 
 /// What is kept, and all that this changes on disk.
 #[derive(Default)]
 pub(super) struct Plan {
     pub items: Vec<Item>,
-    made: BTreeMap<PathBuf, Made>,
+    /// Directories to make.
+    pub made: BTreeMap<PathBuf, Made>,
     /// The deepest first.
     pub removals: Vec<Removal>,
     /// The deepest first.
@@ -82,7 +87,7 @@ pub(super) struct Plan {
     pub dropped: Vec<DroppedFile>,
     pub errors: Vec<String>,
     /// Paths that are on disk as they should be.
-    stays: HashSet<PathBuf>,
+    pub stays: HashSet<PathBuf>,
 }
 
 impl Plan {
@@ -97,146 +102,10 @@ impl Plan {
         self.made.keys().map(PathBuf::as_path)
     }
 
-    fn targets(&self) -> impl Iterator<Item = &Path> {
+    /// All names that are to lead to something kept.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &Path> {
         let targets = self.items.iter().flat_map(|item| &item.targets);
         targets.map(|target| target.path.as_path())
-    }
-
-    /// As `capio diff` shows it.
-    pub(super) fn entries(&self, dir: &Path) -> Vec<DiffEntry> {
-        let mut entries: Vec<_> = self.item_entries(dir).collect();
-        entries.extend(self.directory_entries(dir));
-        let told = self.touched.iter().filter(|touch| touch.told);
-        entries.extend(
-            told.filter(|touch| !self.made.contains_key(&touch.path))
-                .map(|touch| {
-                    let path = journal::relative(dir, &touch.path);
-                    entry(
-                        Difference::Attributes,
-                        touch.kind,
-                        path,
-                        KeepReason::Changed,
-                    )
-                }),
-        );
-        let sources: HashSet<&Path> = self.sources().collect();
-        let gone = self.removals.iter().filter(|removal| {
-            let mut ways = removal.path.ancestors();
-            !ways.any(|way| sources.contains(way))
-        });
-        entries.extend(gone.map(|removal| {
-            let (kind, bytes) = kind_of(&removal.found);
-            let path = journal::relative(dir, &removal.path);
-            let conflict = Found::at(&removal.path)
-                .is_ok_and(|now| now != removal.found && now != Found::Nothing);
-            DiffEntry {
-                bytes,
-                conflict,
-                ..entry(Difference::Removed, kind, path, KeepReason::Changed)
-            }
-        }));
-        entries.sort_by(|a, b| (&a.path, a.what).cmp(&(&b.path, b.what)));
-        entries
-    }
-
-    /// Names on disk that something is renamed from.
-    fn sources(&self) -> impl Iterator<Item = &Path> {
-        let targets = self.items.iter().flat_map(|item| &item.targets);
-        let files = targets.filter_map(|target| target.from.as_deref());
-        files.chain(self.made.values().filter_map(|made| made.from.as_deref()))
-    }
-
-    fn item_entries(&self, dir: &Path) -> impl Iterator<Item = DiffEntry> {
-        let pairs = self.items.iter().flat_map(|item| {
-            let targets = item.targets.iter();
-            targets.map(move |target| (item, target))
-        });
-        let shown = pairs.filter(|(item, target)| !self.moves_along(item, target));
-        shown.map(move |(item, target)| DiffEntry {
-            from: target
-                .from
-                .as_deref()
-                .map(|from| journal::relative(dir, from)),
-            bytes: item.bytes,
-            conflict: self.is_in_the_way(target),
-            ..entry(
-                target.what,
-                item.kind,
-                journal::relative(dir, &target.path),
-                item.reason,
-            )
-        })
-    }
-
-    /// Whether it only moves with the directory that it lies in.
-    fn moves_along(&self, item: &Item, target: &Target) -> bool {
-        let parent = target
-            .path
-            .parent()
-            .and_then(|parent| self.made.get(parent));
-        let from = parent.and_then(|made| made.from.as_ref());
-        let along = from.map(|from| from.join(target.path.file_name().unwrap_or_default()));
-        matches!(item.source, Source::Disk(_) | Source::Link(_))
-            && target.from.is_some()
-            && along == target.from
-    }
-
-    fn is_in_the_way(&self, target: &Target) -> bool {
-        let makes_room = self
-            .removals
-            .iter()
-            .any(|r| r.blocks && r.path == target.path);
-        let now = Found::at(&target.path);
-        !makes_room && now.is_ok_and(|now| !allows(&target.found, &now))
-    }
-
-    fn directory_entries(&self, dir: &Path) -> impl Iterator<Item = DiffEntry> {
-        self.made.iter().filter_map(move |(path, made)| {
-            let parent = path.parent().and_then(|parent| self.made.get(parent));
-            let along = parent.and_then(|parent| parent.from.as_ref());
-            let along = along.map(|from| from.join(path.file_name().unwrap_or_default()));
-            if made.from.is_some() && along == made.from {
-                return None;
-            }
-            let now = Found::at(path).unwrap_or(Found::Nothing);
-            let what = match (&made.from, &now) {
-                (Some(_), _) => Difference::Renamed,
-                (None, Found::Directory) => Difference::Attributes,
-                (None, _) => Difference::Added,
-            };
-            let makes_room = self.removals.iter().any(|r| r.blocks && r.path == *path);
-            let path = journal::relative(dir, path);
-            let from = made
-                .from
-                .as_deref()
-                .map(|from| journal::relative(dir, from));
-            Some(DiffEntry {
-                from,
-                conflict: !makes_room && !matches!(now, Found::Directory | Found::Nothing),
-                ..entry(what, EntryKind::Directory, path, made.reason)
-            })
-        })
-    }
-}
-
-fn entry(what: Difference, kind: EntryKind, path: FileName, reason: KeepReason) -> DiffEntry {
-    DiffEntry {
-        what,
-        kind,
-        path,
-        from: None,
-        bytes: 0,
-        reason,
-        conflict: false,
-    }
-}
-
-fn kind_of(found: &Found) -> (EntryKind, u64) {
-    match found {
-        Found::File { bytes, .. } => (EntryKind::File, *bytes),
-        Found::Directory => (EntryKind::Directory, 0),
-        Found::Link(_) => (EntryKind::Symlink, 0),
-        Found::Nothing | Found::Other(_) => (EntryKind::Other, 0),
     }
 }
 
@@ -250,7 +119,8 @@ pub(super) fn attributes(attr: &Attr) -> Attributes {
     }
 }
 
-fn path_of(bytes: &[u8]) -> PathBuf {
+/// The same as a path.
+pub(super) fn path_of(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
 }
 
@@ -266,16 +136,17 @@ impl Engine {
     /// whether anything is kept at all.
     pub(super) fn plan(&mut self, apply: bool) -> Plan {
         let mut plan = Plan::default();
+        let mut lost: HashMap<Inode, Vec<PathBuf>> = HashMap::new();
+        for (path, gone) in self.names.removed() {
+            lost.entry(gone.inode).or_default().push(path.clone());
+        }
         if apply {
-            self.find_all_names();
+            self.find_all_names(&lost);
         }
         let mut known = Known {
-            lost: HashMap::new(),
+            lost,
             from_disk: self.names.found_on_disk(),
         };
-        for (path, gone) in self.names.removed() {
-            known.lost.entry(gone.inode).or_default().push(path.clone());
-        }
         let mut nodes: Vec<_> = self.names.iter().map(|node| node.inode).collect();
         nodes.sort_unstable();
         for inode in nodes {
@@ -304,14 +175,8 @@ impl Engine {
 
     /// A file that has changed may have names on disk that nobody has looked
     /// at yet.
-    fn find_all_names(&mut self) {
-        let lost = |inode| {
-            self.names
-                .removed()
-                .values()
-                .filter(|gone| gone.inode == inode)
-                .count()
-        };
+    fn find_all_names(&mut self, lost: &HashMap<Inode, Vec<PathBuf>>) {
+        let lost = |inode| lost.get(&inode).map_or(0, Vec::len);
         let unseen = self.names.iter().any(|node| {
             let Some((file, lower)) = node.file().and_then(|f| Some((f, f.lower.as_ref()?))) else {
                 return false;
@@ -341,7 +206,8 @@ impl Engine {
                     .any(|(id, ofd)| ofd.inode == inode && ofd.writes() && written(id)))
     }
 
-    fn is_in_place(&self, inode: Inode, path: &Path) -> bool {
+    /// Whether `path` leads to `inode` on disk, too.
+    pub(super) fn is_in_place(&self, inode: Inode, path: &Path) -> bool {
         let meta = path.symlink_metadata();
         meta.is_ok_and(|meta| self.names.is_original(inode, &meta))
     }
@@ -475,7 +341,7 @@ impl Engine {
     }
 
     /// Why something is kept that no step can have read.
-    fn reason_of(&self, path: &Path, from_disk: bool) -> Option<KeepReason> {
+    pub(super) fn reason_of(&self, path: &Path, from_disk: bool) -> Option<KeepReason> {
         if self.is_permanent(path.as_os_str().as_bytes()) {
             return Some(KeepReason::Permanent);
         }
@@ -601,183 +467,4 @@ impl Engine {
             });
         }
     }
-
-    /// Names that the journal itself needs cannot be kept.
-    fn refuse_reserved(&self, plan: &mut Plan) {
-        let dir = self.names.dir().to_path_buf();
-        let reserved = |path: &Path| {
-            let inner = path.strip_prefix(&dir).unwrap_or(path);
-            inner
-                .iter()
-                .any(|part| journal::is_reserved(part.as_bytes()))
-        };
-        for item in &mut plan.items {
-            item.targets.retain(|target| {
-                let refused = reserved(&target.path);
-                if refused {
-                    plan.errors.push(format!(
-                        "{} is not kept: names like this are capio's own; choose another",
-                        self.display_path(target.path.as_os_str().as_bytes())
-                    ));
-                }
-                !refused
-            });
-        }
-        plan.items.retain(|item| !item.targets.is_empty());
-    }
-
-    /// Directories that the session made or moved: those above what is kept,
-    /// and those that were left empty on purpose.
-    fn plan_directories(&self, plan: &mut Plan) {
-        let mut needed: BTreeSet<PathBuf> = BTreeSet::new();
-        for path in plan.targets() {
-            needed.extend(path.ancestors().skip(1).map(Path::to_path_buf));
-        }
-        let directories: Vec<_> = self
-            .names
-            .iter()
-            .filter_map(|node| {
-                let directory = node.directory()?;
-                let path = path_of(&self.names.path_of(node.inode));
-                let named = !node.names.is_empty() && directory.lower.as_ref() != Some(&path);
-                named.then_some((path, node, directory))
-            })
-            .collect();
-        let is_kept = |path: &Path, directory: &Directory| {
-            let moved = directory.lower.is_some();
-            moved || (directory.is_empty() && self.reason_of(path, false).is_some())
-        };
-        for (path, _, _) in directories
-            .iter()
-            .filter(|(path, _, dir)| is_kept(path, dir))
-        {
-            needed.extend(path.ancestors().map(Path::to_path_buf));
-        }
-        for (path, node, directory) in directories {
-            let reserved = path
-                .iter()
-                .any(|part| journal::is_reserved(part.as_bytes()));
-            if !needed.contains(&path) || reserved {
-                continue;
-            }
-            let mut attributes = attributes(&node.attr);
-            if let Some(lower) = &directory.lower {
-                attributes.extended = journal::extended_of(lower);
-            }
-            let reason = self.reason_of(&path, directory.lower.is_some());
-            let made = Made {
-                attributes,
-                from: directory.lower.clone(),
-                reason: reason.unwrap_or(KeepReason::Changed),
-            };
-            plan.made.insert(path, made);
-        }
-    }
-
-    /// Names that the session took away and did not make again.
-    fn plan_removals(&mut self, plan: &mut Plan) {
-        let targets: HashSet<PathBuf> = plan.targets().map(Path::to_path_buf).collect();
-        let removed: Vec<_> = self
-            .names
-            .removed()
-            .iter()
-            .rev()
-            .map(|(path, gone)| (path.clone(), gone.found.clone()))
-            .collect();
-        // What has to make room, and all that lies in it.
-        let mut rooms: HashSet<PathBuf> = HashSet::new();
-        for (path, found) in &removed {
-            let is_directory = *found == Found::Directory;
-            if (is_directory && targets.contains(path))
-                || (!is_directory && plan.made.contains_key(path))
-            {
-                rooms.insert(path.clone());
-            }
-        }
-        for (path, found) in removed {
-            let blocks = path.ancestors().any(|way| rooms.contains(way));
-            let replaced = !blocks && (targets.contains(&path) || plan.made.contains_key(&path));
-            if replaced || plan.stays.contains(&path) || self.is_back(&path) {
-                continue;
-            }
-            plan.removals.push(Removal {
-                path,
-                found,
-                blocks,
-            });
-        }
-    }
-
-    /// Whether the session has at this path what lies there on disk.
-    fn is_back(&mut self, path: &Path) -> bool {
-        let dir = self.names.dir().as_os_str().as_bytes().to_vec();
-        let inner = inside(&dir, path.as_os_str().as_bytes())
-            .unwrap_or_default()
-            .to_vec();
-        let Walk::Found { inode, .. } = self.walk(0, &inner, false) else {
-            return false;
-        };
-        // A symbolic link above it leads elsewhere.
-        let here = self
-            .names
-            .paths_of(inode)
-            .iter()
-            .any(|p| path_of(p) == path);
-        let lower = |directory: &Directory| directory.lower.as_deref() == Some(path);
-        let directory = self.names.directory(inode).is_some_and(lower);
-        here && (directory || self.is_in_place(inode, path))
-    }
-
-    /// Attributes of directories: those that programs have set, and the times
-    /// that programs saw of those whose entries change.
-    fn plan_touched(&self, plan: &mut Plan) {
-        let mut changed: HashSet<&Path> =
-            plan.made.keys().filter_map(|path| path.parent()).collect();
-        changed.extend(plan.targets().filter_map(Path::parent));
-        changed.extend(
-            plan.removals
-                .iter()
-                .filter_map(|removal| removal.path.parent()),
-        );
-        let mut touched = Vec::new();
-        for node in self.names.iter() {
-            let Some(directory) = node.directory() else {
-                continue;
-            };
-            let path = path_of(&self.names.path_of(node.inode));
-            if directory.lower.as_ref() != Some(&path) {
-                continue;
-            }
-            let attributes = match (directory.changed, changed.contains(path.as_path())) {
-                (true, _) => attributes(&node.attr),
-                (false, true) => Attributes {
-                    modified: Some(newest(&path, node.attr.modified)),
-                    ..Attributes::default()
-                },
-                (false, false) => continue,
-            };
-            touched.push(Touch {
-                path,
-                attributes,
-                told: directory.changed,
-                kind: EntryKind::Directory,
-            });
-        }
-        plan.touched.extend(touched);
-        let made = plan.made.iter().map(|(path, made)| Touch {
-            path: path.clone(),
-            attributes: made.attributes.clone(),
-            told: false,
-            kind: EntryKind::Directory,
-        });
-        plan.touched.extend(made);
-        plan.touched.sort_by(|a, b| b.path.cmp(&a.path));
-    }
-}
-
-/// The later of a time and that of the directory on disk, which somebody else
-/// may have changed.
-fn newest(path: &Path, modified: i64) -> i64 {
-    let now = path.symlink_metadata();
-    now.map_or(modified, |meta| Attr::of(&meta).modified.max(modified))
 }

@@ -83,7 +83,19 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
 
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     step();
-    File::open(path)?.sync_all()
+    match File::open(path)?.sync_all() {
+        // Some file systems keep names without being asked.
+        Err(error) if is_unsupported(&error) => Ok(()),
+        synced => synced,
+    }
+}
+
+/// The file system has no such thing.
+pub(super) fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS | libc::ENOLCK)
+    )
 }
 
 /// Checksum of a sparse file: of its 4 KiB blocks that are not all zeros, and
@@ -243,8 +255,8 @@ pub(super) fn set_attributes(path: &Path, attributes: &Attributes) -> io::Result
     Ok(())
 }
 
-/// The same with extended attributes. Access lists and owners are set as far
-/// as that is allowed.
+/// The same with extended attributes, where the file system has any. Access
+/// lists and owners are set as far as that is allowed.
 ///
 /// # Errors
 /// When one cannot be set.
@@ -253,9 +265,11 @@ pub(in crate::service) fn set_all_attributes(
     attributes: &Attributes,
 ) -> io::Result<()> {
     for (name, value) in &attributes.extended {
-        let set = xattr::set(path, name.as_path(), value);
-        if !name.0.starts_with(b"system.") {
-            set?;
+        match xattr::set(path, name.as_path(), value) {
+            Err(error) if !name.0.starts_with(b"system.") && !is_unsupported(&error) => {
+                return Err(error);
+            }
+            _ => {}
         }
     }
     set_attributes(path, attributes)

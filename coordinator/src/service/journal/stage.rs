@@ -25,7 +25,13 @@ pub(in crate::service) struct Stage {
     /// Where other file systems are mounted below `dir`.
     mounts: Vec<PathBuf>,
     next: u32,
-    _lock: Flock<File>,
+    _lock: Lock,
+}
+
+/// The lock of a staging directory, where the file system has locks.
+pub(super) enum Lock {
+    Held(#[expect(dead_code, reason = "held until dropped")] Flock<File>),
+    Unknown,
 }
 
 /// What is to be staged for a name.
@@ -44,12 +50,15 @@ pub(in crate::service) enum Material<'a> {
 ///
 /// # Errors
 /// `WouldBlock` when somebody is at work there, `NotFound`.
-pub(super) fn lock(place: &Path) -> io::Result<Flock<File>> {
+pub(super) fn lock(place: &Path) -> io::Result<Lock> {
     let mut options = File::options();
     let file = options.create(true).append(true).open(place.join(LOCK))?;
     let inode = file.metadata()?.ino();
-    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
-    let lock = lock.map_err(|(_, error)| io::Error::from(error))?;
+    let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Lock::Held(lock),
+        Err((_, error)) if disk::is_unsupported(&error.into()) => Lock::Unknown,
+        Err((_, error)) => return Err(error.into()),
+    };
     // Whoever had it before may have removed all of it.
     let same = place.join(LOCK).metadata().is_ok_and(|m| m.ino() == inode);
     if same {
@@ -87,7 +96,7 @@ impl Stage {
     }
 
     /// The staging directory `main` as it was left.
-    pub(super) fn of(dir: &Path, main: PathBuf, lock: Flock<File>) -> io::Result<Self> {
+    pub(super) fn of(dir: &Path, main: PathBuf, lock: Lock) -> io::Result<Self> {
         let mut places = vec![main];
         let list = match std::fs::read(places[0].join(ELSEWHERE)) {
             Err(error) if is_missing(&error) => Vec::new(),
@@ -187,18 +196,39 @@ impl Stage {
         let Some(mount) = above.max_by_key(|mount| mount.as_os_str().len()) else {
             return Ok(0);
         };
+        let above = path.ancestors().skip(1);
+        let nearest = above
+            .filter(|way| way.starts_with(mount))
+            .find(|way| way.is_dir());
+        let candidates = [Some(mount.as_path()), nearest];
         let name = self.places[0].file_name().unwrap_or_default().to_owned();
-        let wanted = mount.join(name);
-        if let Some(known) = self.places.iter().position(|place| *place == wanted) {
+        let candidates = candidates
+            .into_iter()
+            .flatten()
+            .map(|above| above.join(&name));
+        let candidates: Vec<_> = candidates.collect();
+        let known = |wanted: &PathBuf| self.places.iter().position(|place| place == wanted);
+        if let Some(known) = candidates.iter().find_map(known) {
             return Ok(known);
         }
+        let mut refused = io::Error::from(io::ErrorKind::NotFound);
+        for wanted in candidates {
+            match self.make_elsewhere(wanted) {
+                Ok(()) => return Ok(self.places.len() - 1),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    fn make_elsewhere(&mut self, wanted: PathBuf) -> io::Result<()> {
         // First on the list: whatever happens, it will be found there.
         let listed = self.places.iter().skip(1).chain([&wanted]);
         let listed: Vec<_> = listed.map(|path| path.as_os_str().as_bytes()).collect();
         disk::write_synced(&self.places[0].join(ELSEWHERE), &listed.join(&0))?;
         disk::make_directory(&wanted, 0o700)?;
         self.places.push(wanted);
-        Ok(self.places.len() - 1)
+        Ok(())
     }
 
     /// From now on the changes are made, whatever happens.
