@@ -71,11 +71,12 @@ pub(super) fn apply(stage: &Stage, journal: &Journal) -> Applied {
         return applying.done;
     }
     applying.open_directories(journal);
-    journal
-        .changes
-        .iter()
-        .for_each(|change| applying.make(change));
+    let attributes = |change: &&Change| matches!(change, Change::Attributes { .. });
+    let (last, first): (Vec<_>, Vec<_>) = journal.changes.iter().partition(attributes);
+    first.into_iter().for_each(|change| applying.make(change));
+    // Before they may become unreadable.
     applying.sync();
+    last.into_iter().for_each(|change| applying.make(change));
     applying.done
 }
 
@@ -176,7 +177,7 @@ impl<'a> Applying<'a> {
                     let denied = error.kind() == io::ErrorKind::PermissionDenied;
                     !is_missing(error) && (!denied || attributes.mode.is_some())
                 };
-                match disk::set_all_attributes(&place, attributes) {
+                match disk::set_synced(&place, attributes) {
                     Err(error) if wanted(&error) => self.done.errors.push(format!(
                         "the attributes of {path} could not be set: {error}"
                     )),

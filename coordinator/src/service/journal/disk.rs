@@ -274,3 +274,19 @@ pub(in crate::service) fn set_all_attributes(
     }
     set_attributes(path, attributes)
 }
+
+/// The same, synced if it is a directory: its permissions may not allow that
+/// later.
+pub(super) fn set_synced(path: &Path, attributes: &Attributes) -> io::Result<()> {
+    let directory = path.symlink_metadata()?.is_dir();
+    let open = if directory {
+        File::open(path).ok()
+    } else {
+        None
+    };
+    set_all_attributes(path, attributes)?;
+    match open.map(|open| sync(&open)) {
+        Some(Err(error)) if !is_unsupported(&error) => Err(error),
+        _ => Ok(()),
+    }
+}

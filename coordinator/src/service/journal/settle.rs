@@ -103,7 +103,12 @@ pub(in crate::service) fn recover(dir: &Path) -> Result<Vec<String>, SessionErro
 }
 
 fn places(dir: &Path) -> Result<Vec<PathBuf>, SessionError> {
-    let entries = std::fs::read_dir(dir).map_err(|error| {
+    let entries = match std::fs::read_dir(dir) {
+        // Nor could a session have written its results there.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Vec::new()),
+        entries => entries,
+    };
+    let entries = entries.map_err(|error| {
         SessionError::new(format!(
             "{} cannot be read: {error}; name another directory by --dir",
             dir.display()

@@ -87,7 +87,8 @@ impl Stage {
             };
             let stage = Self::of(dir, main, lock)?;
             if stage.committed()? {
-                return Err(io::ErrorKind::AlreadyExists.into());
+                let why = "results of an earlier session are waiting, run `capio apply` first";
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
             }
             stage.clear()?;
             return Ok(stage);
