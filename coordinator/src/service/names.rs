@@ -298,6 +298,8 @@ pub(super) struct Names {
     removed: BTreeMap<PathBuf, Gone>,
     /// What `Names` found in the lower layer since last asked.
     found: Vec<Inode>,
+    /// All of the lower layer was looked at.
+    whole: bool,
 }
 
 impl Names {
@@ -328,6 +330,7 @@ impl Names {
             lower: HashMap::new(),
             removed: BTreeMap::new(),
             found: Vec::new(),
+            whole: false,
         })
     }
 
@@ -804,6 +807,28 @@ impl Names {
             .map(|entry| entry.inode)
             .collect();
         below.into_iter().for_each(|inode| self.load_tree(inode));
+    }
+
+    /// A file on disk with so many `links` is about to be changed: if nobody has
+    /// looked at all its names yet, looks everywhere, once.
+    pub(super) fn find_names(&mut self, inode: Inode, links: u64) {
+        if self.whole || links < 2 {
+            return;
+        }
+        let is_there = |path: &Vec<u8>| {
+            let meta = Path::new(OsStr::from_bytes(path)).symlink_metadata();
+            meta.is_ok_and(|meta| self.is_original(inode, &meta))
+        };
+        let there = self
+            .paths_of(inode)
+            .iter()
+            .filter(|path| is_there(path))
+            .count();
+        let lost = self.removed.values().filter(|gone| gone.inode == inode);
+        if links > (there + lost.count()) as u64 {
+            self.whole = true;
+            self.load_tree(self.root);
+        }
     }
 
     /// Whether directory `inode` is `above` or lies below it.

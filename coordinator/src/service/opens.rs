@@ -417,6 +417,8 @@ impl Engine {
         let fail = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
         let source = File::open(&lower).map_err(fail)?;
         let meta = source.metadata().map_err(fail)?;
+        self.names.find_names(inode, meta.nlink());
+        self.announce_found();
         let attr = Attr::of(&meta);
         let record = self.new_record(inode, &attr)?;
         let copied = if empty {

@@ -185,10 +185,11 @@ fn diff_shows_what_would_change_and_changes_nothing() {
     }
     std::fs::create_dir(place.path("d")).unwrap();
     place.write("d/inner", "x");
+    place.write("d/gone", "y");
     let _serving = place.start("capio", &["serve", "--ready-file", "ready"]);
     until("ready", || place.path("ready").exists());
     let script = "echo new > new; echo more >> changed; rm gone; chmod 600 mode; mv moved away; \
-        mv d e; ln -s new link; mkdir empty; cat same";
+        mv d e; rm e/gone; ln -s new link; mkdir empty; cat same";
     place
         .capio(&["exec", "--step", "a", "--", "sh", "-c", script])
         .expect(0);
@@ -197,6 +198,7 @@ fn diff_shows_what_would_change_and_changes_nothing() {
         shown,
         "R moved -> away (10 B, changed)\n\
          M changed (15 B, changed)\n\
+         D d/gone (1 B, changed)\n\
          R d/ -> e/ (changed)\n\
          A empty/ (read by no step)\n\
          D gone (10 B, changed)\n\

@@ -116,6 +116,24 @@ fn a_name_of_a_file_that_nobody_looked_at_leads_to_the_changed_file_too() {
 }
 
 #[test]
+fn what_was_written_by_a_name_that_then_went_is_seen_by_the_other() {
+    let setup = setup();
+    let dir = setup.dir().to_path_buf();
+    fs::create_dir(dir.join("far")).unwrap();
+    fs::write(dir.join("f"), "old").unwrap();
+    fs::hard_link(dir.join("f"), dir.join("far/g")).unwrap();
+    let world = setup.start();
+    let mut peer = world.join("a");
+    peer.put("f", b"new");
+    let (name, directory) = (name("f"), false);
+    peer.tell(&Request::Unlink { name, directory }).unwrap();
+    assert_eq!(peer.get("far/g").unwrap(), b"new");
+    world.drain();
+    assert_eq!(fs::read(dir.join("far/g")).unwrap(), b"new");
+    assert!(!dir.join("f").exists());
+}
+
+#[test]
 fn times_before_1970_and_set_id_bits_are_kept() {
     let world = setup().start();
     let mut peer = world.join("a");

@@ -19,7 +19,7 @@ use std::time::Instant;
 use super::engine::Engine;
 use super::journal::{self, Applied, Change, Material, SparseSum, Stage, Staged};
 use crate::session::{
-    Conflict, DiffEntry, DrainReport, DroppedFile, FileName, Keep, KeepReason, KeptFile,
+    Conflict, DiffEntry, DrainReport, DroppedFile, EntryKind, FileName, Keep, KeepReason, KeptFile,
 };
 use plan::{Item, Plan, Source};
 
@@ -196,7 +196,7 @@ impl Engine {
 
     fn tell(&self, staged: &[(&Item, Vec<Staged>)], applied: Applied, report: &mut DrainReport) {
         let put: std::collections::HashSet<_> = applied.put.iter().collect();
-        let is_file = |item: &Item| matches!(item.source, Source::Record(_) | Source::Disk(_));
+        let is_file = |item: &Item| item.kind == EntryKind::File;
         for (item, _) in staged.iter().filter(|(item, _)| is_file(item)) {
             let dir = self.names.dir();
             let mut targets = item.targets.iter();

@@ -116,6 +116,7 @@ pub(super) fn attributes(attr: &Attr) -> Attributes {
         accessed: Some(attr.accessed),
         modified: Some(attr.modified),
         extended: Vec::new(),
+        exact: false,
     }
 }
 
@@ -140,9 +141,6 @@ impl Engine {
         for (path, gone) in self.names.removed() {
             lost.entry(gone.inode).or_default().push(path.clone());
         }
-        if apply {
-            self.find_all_names(&lost);
-        }
         let mut known = Known {
             lost,
             from_disk: self.names.found_on_disk(),
@@ -155,11 +153,8 @@ impl Engine {
             };
             match &node.kind {
                 Kind::File(file) => self.plan_file(&mut plan, &mut known, node, file, apply),
-                Kind::Symlink(content) if apply => {
-                    self.plan_link(&mut plan, &mut known, node, content);
-                }
-                Kind::Special { format, path } if apply => {
-                    self.plan_special(&mut plan, &mut known, node, *format, path);
+                Kind::Symlink(_) | Kind::Special { .. } if apply => {
+                    self.plan_other(&mut plan, &mut known, node);
                 }
                 _ => {}
             }
@@ -171,24 +166,6 @@ impl Engine {
             self.plan_touched(&mut plan);
         }
         plan
-    }
-
-    /// A file that has changed may have names on disk that nobody has looked
-    /// at yet.
-    fn find_all_names(&mut self, lost: &HashMap<Inode, Vec<PathBuf>>) {
-        let lost = |inode| lost.get(&inode).map_or(0, Vec::len);
-        let unseen = self.names.iter().any(|node| {
-            let Some((file, lower)) = node.file().and_then(|f| Some((f, f.lower.as_ref()?))) else {
-                return false;
-            };
-            let links = || lower.symlink_metadata().map_or(0, |meta| meta.nlink());
-            let changed = file.record.is_some() && self.is_modified(node.inode, file);
-            changed && links() > 1 && links() > (node.names.len() + lost(node.inode)) as u64
-        });
-        if unseen {
-            self.names.load_tree(self.names.root());
-            self.announce_found();
-        }
     }
 
     /// Whether content or attributes differ from what is on disk; also by who
@@ -355,116 +332,95 @@ impl Engine {
         }
     }
 
-    fn plan_link(&self, plan: &mut Plan, known: &mut Known, node: &Node, content: &[u8]) {
+    /// A symbolic link, pipe or device.
+    fn plan_other(&self, plan: &mut Plan, known: &mut Known, node: &Node) {
         let from_disk = known.from_disk.contains(&node.inode);
-        let same = |path: &Path| {
-            let now = fs::read_link(path);
-            now.is_ok_and(|now| now.as_os_str().as_bytes() == content)
+        let kind = match node.kind {
+            Kind::Symlink(_) => EntryKind::Symlink,
+            _ => EntryKind::Other,
         };
-        let source = || Source::Link(content.to_vec());
-        self.plan_other(
-            plan,
-            known,
-            node,
-            from_disk,
-            &same,
-            source,
-            EntryKind::Symlink,
-        );
-    }
-
-    fn plan_special(
-        &self,
-        plan: &mut Plan,
-        known: &mut Known,
-        node: &Node,
-        format: u32,
-        at: &Path,
-    ) {
-        let from_disk = !at.starts_with(&self.session);
-        if format == libc::S_IFSOCK && !from_disk {
+        if node.format() == libc::S_IFSOCK && !from_disk {
             // Nobody listens on it any more.
             return;
         }
-        let device = || at.symlink_metadata().map_or(0, |meta| meta.rdev());
-        let source = || match from_disk {
-            true => Source::Disk(at.to_path_buf()),
-            false => Source::Node(format, device()),
-        };
-        let same = |path: &Path| self.is_in_place(node.inode, path);
-        self.plan_other(
-            plan,
-            known,
-            node,
-            from_disk,
-            &same,
-            source,
-            EntryKind::Other,
-        );
-    }
-
-    /// Links and pipes. `same`: whether a path leads to it on disk.
-    #[expect(clippy::too_many_arguments, reason = "what links and pipes differ in")]
-    fn plan_other(
-        &self,
-        plan: &mut Plan,
-        known: &mut Known,
-        node: &Node,
-        from_disk: bool,
-        same: &dyn Fn(&Path) -> bool,
-        source: impl FnOnce() -> Source,
-        kind: EntryKind,
-    ) {
-        let mut wanted = Vec::new();
-        let mut kept = None;
-        for path in self.names.paths_of(node.inode) {
-            let path = path_of(&path);
-            let Some(reason) = self.reason_of(&path, from_disk) else {
-                continue;
+        let paths = self.names.paths_of(node.inode);
+        let mut paths: Vec<_> = paths.iter().map(|path| path_of(path)).collect();
+        let original = self.original(known, node.inode, &paths);
+        let (mut kept, mut first) = (None, None);
+        paths.retain(|path| {
+            let Some(reason) = self.reason_of(path, from_disk) else {
+                return false;
             };
-            if same(&path) {
-                self.touch_if_changed(plan, node, &path, kind);
-                plan.stays.insert(path);
-            } else {
-                wanted.push(path);
-                kept.get_or_insert(reason);
+            first.get_or_insert_with(|| path.clone());
+            if self.is_there(node, original.is_some(), path) {
+                plan.stays.insert(path.clone());
+                return false;
             }
+            kept.get_or_insert(reason);
+            true
+        });
+        if let (Some(original), Some(first)) = (&original, first)
+            && differs(original, &node.attr, kind)
+        {
+            plan.touched.push(Touch {
+                path: first,
+                attributes: attributes(&node.attr),
+                told: true,
+                kind,
+            });
         }
         let Some(reason) = kept else { return };
-        let targets = wanted
-            .into_iter()
-            .map(|path| self.target(known, node.inode, path));
-        let bytes = match &node.kind {
-            Kind::Symlink(content) => content.len() as u64,
-            _ => 0,
+        let targets = paths.into_iter();
+        let targets = targets.map(|path| self.target(known, node.inode, path));
+        let (source, bytes) = match (original, &node.kind) {
+            (Some(original), _) => (Source::Disk(original), 0),
+            (None, Kind::Symlink(content)) => (Source::Link(content.clone()), content.len()),
+            (None, Kind::Special { format, path }) => {
+                let device = path.symlink_metadata().map_or(0, |meta| meta.rdev());
+                (Source::Node(*format, device), 0)
+            }
+            (None, _) => return,
         };
         plan.items.push(Item {
-            source: source(),
+            source,
             attributes: attributes(&node.attr),
             targets: targets.collect(),
             reason,
-            bytes,
+            bytes: bytes as u64,
             shown: self.display(node.inode),
             kind,
         });
     }
 
-    /// Owner, permissions and times of a link or pipe that is where it should
-    /// be.
-    fn touch_if_changed(&self, plan: &mut Plan, node: &Node, path: &Path, kind: EntryKind) {
-        let Ok(meta) = path.symlink_metadata() else {
-            return;
-        };
-        let (now, attr) = (Attr::of(&meta), &node.attr);
-        let mode = kind == EntryKind::Symlink || now.mode == attr.mode;
-        let same = (now.uid, now.gid, now.modified) == (attr.uid, attr.gid, attr.modified);
-        if !(mode && same) {
-            plan.touched.push(Touch {
-                path: path.to_path_buf(),
-                attributes: attributes(attr),
-                told: true,
-                kind,
-            });
-        }
+    /// A name by which `inode` can be found on disk as it was.
+    fn original(&self, known: &Known, inode: Inode, paths: &[PathBuf]) -> Option<PathBuf> {
+        let lost = known.lost.get(&inode).into_iter().flatten();
+        let mut ways = paths.iter().chain(lost);
+        ways.find(|path| self.is_in_place(inode, path)).cloned()
     }
+
+    /// Whether nothing has to be done for a name of a link or pipe.
+    fn is_there(&self, node: &Node, has_original: bool, path: &Path) -> bool {
+        if has_original {
+            return self.is_in_place(node.inode, path);
+        }
+        let Kind::Symlink(content) = &node.kind else {
+            return false;
+        };
+        // Somebody else had the same idea.
+        let now = fs::read_link(path);
+        let same = now.is_ok_and(|now| now.as_os_str().as_bytes() == content);
+        same && !self.names.removed().contains_key(path)
+    }
+}
+
+/// Whether owner, permissions or modification time differ from those on disk.
+fn differs(path: &Path, attr: &Attr, kind: EntryKind) -> bool {
+    let Ok(meta) = path.symlink_metadata() else {
+        return false;
+    };
+    let now = Attr::of(&meta);
+    let mode = kind == EntryKind::Symlink || now.mode == attr.mode;
+    let same = (now.uid, now.gid, now.modified) == (attr.uid, attr.gid, attr.modified);
+    !(mode && same)
 }

@@ -1,6 +1,7 @@
 //! A session whose coordinator is killed at every step of writing its results:
 //! the directory is then as before or as after, and nothing in between.
 
+mod random;
 mod world;
 
 use std::fs;
@@ -142,6 +143,43 @@ fn the_directory_is_afterwards_as_if_programs_had_worked_on_it() {
         assert_same(&ours, &wanted, what);
         let sparse = fs::metadata(base.path().join("sparse")).unwrap();
         assert!(sparse.blocks() < 200, "{what}: holes are filled");
+    }
+}
+
+#[test]
+fn whatever_programs_do_to_names_is_what_is_there_afterwards() {
+    for seed in 1..=150 {
+        let plain = tempfile::tempdir().unwrap();
+        tree(plain.path());
+        let acts = random::acts(seed, plain.path());
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().canonicalize().unwrap();
+        tree(&dir);
+        let mut run = Run::new(&dir);
+        acts.iter().for_each(|act| act.make(&mut run));
+        run.settle_times();
+        let report = run.engine.drain(true);
+        assert!(
+            report.errors.is_empty() && report.conflicts.is_empty(),
+            "{seed}: {report:?}, {acts:#?}"
+        );
+        let (mut ours, mut wanted) = (state(&dir), state(plain.path()));
+        for (path, entry) in &mut ours {
+            let Some(wanted) = wanted.get_mut(path) else {
+                continue;
+            };
+            let (new, should) = (entry.modified.0 != BEFORE, wanted.modified.0 != BEFORE);
+            // What is in a directory may be back as it was.
+            let is_directory = dir.join(path).is_dir() && !dir.join(path).is_symlink();
+            assert!(
+                new == should || (is_directory && should),
+                "{seed}: {}, {acts:#?}",
+                path.display()
+            );
+            (entry.modified, wanted.modified) = ((0, 0), (0, 0));
+        }
+        assert_same(&ours, &wanted, &format!("{seed}: {acts:#?}"));
+        assert!(recover(&dir).is_empty());
     }
 }
 

@@ -71,6 +71,8 @@ impl Engine {
                 continue;
             }
             let mut attributes = attributes(&node.attr);
+            // What is on disk by this name may be another one.
+            attributes.exact = true;
             if let Some(lower) = &directory.lower {
                 attributes.extended = journal::extended_of(lower);
             }

@@ -44,7 +44,7 @@ struct Applying<'a> {
     dir: &'a Path,
     /// Paths that the changes make something at.
     made: HashSet<&'a FileName>,
-    /// Directories that went beside, because something else has their name.
+    /// What went beside, because something else has its name.
     moved: Vec<(PathBuf, PathBuf)>,
     /// Directories whose entries have changed.
     touched: BTreeSet<PathBuf>,
@@ -254,7 +254,10 @@ impl<'a> Applying<'a> {
         let mut place = self.place(path);
         let now = Found::at(&place);
         if now.as_ref().is_ok_and(|now| !allows(found, now)) && !is_same(&temporary, &place) {
-            place = self.beside(path, &place, |now| *now == Found::Nothing);
+            let beside = self.beside(path, &place, |now| *now == Found::Nothing);
+            // Attributes that follow are ours, not what is there's.
+            self.moved.push((place, beside.clone()));
+            place = beside;
         }
         match now.and_then(|_| move_into(&temporary, &place)) {
             Ok(()) => {

@@ -264,6 +264,13 @@ pub(in crate::service) fn set_all_attributes(
     path: &Path,
     attributes: &Attributes,
 ) -> io::Result<()> {
+    if attributes.exact {
+        let listed = |name: &FileName| attributes.extended.iter().any(|(one, _)| one == name);
+        let others = extended_of(path).into_iter().map(|(name, _)| name);
+        for name in others.filter(|name| name.0.starts_with(b"user.") && !listed(name)) {
+            xattr::remove(path, name.as_path())?;
+        }
+    }
     for (name, value) in &attributes.extended {
         match xattr::set(path, name.as_path(), value) {
             Err(error) if !name.0.starts_with(b"system.") && !is_unsupported(&error) => {

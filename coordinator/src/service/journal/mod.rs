@@ -132,6 +132,9 @@ pub(super) struct Attributes {
     /// Extended attributes to add: name and value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extended: Vec<(FileName, Vec<u8>)>,
+    /// It has no other extended attributes of the user's.
+    #[serde(default)]
+    pub exact: bool,
 }
 
 /// Something that is staged: by which name, and how it can be recognised.
@@ -193,6 +196,7 @@ impl Attributes {
             accessed: time(meta.atime(), meta.atime_nsec()),
             modified: time(meta.mtime(), meta.mtime_nsec()),
             extended: extended_of(path),
+            exact: false,
         }
     }
 }

@@ -369,7 +369,7 @@ fn make(temporary: &Path, material: &Material<'_>) -> io::Result<Option<u32>> {
         }
         Material::Name(original) => match disk::hard_link(original, temporary) {
             Ok(()) => Ok(None),
-            Err(error) if may_be_copied(&error) => copy(original, temporary).map(Some),
+            Err(error) if may_be_copied(&error) => copy(original, temporary),
             Err(error) => Err(error),
         },
         Material::Link(content, attributes) => {
@@ -394,26 +394,35 @@ fn may_be_copied(error: &io::Error) -> bool {
     )
 }
 
-fn copy(original: &Path, temporary: &Path) -> io::Result<u32> {
+fn copy(original: &Path, temporary: &Path) -> io::Result<Option<u32>> {
+    let meta = original.symlink_metadata()?;
+    let attributes = Attributes::of(original, &meta);
+    if meta.is_symlink() {
+        let content = std::fs::read_link(original)?;
+        return make(temporary, &Material::Link(&content, &attributes));
+    }
+    if meta.is_file() {
+        let write = |file: &File| copy_content(original, file);
+        return make(temporary, &Material::Content(&write, &attributes));
+    }
+    let format = meta.mode() & libc::S_IFMT;
+    make(temporary, &Material::Node(format, meta.rdev(), &attributes))
+}
+
+fn copy_content(original: &Path, file: &File) -> io::Result<u32> {
     use std::os::unix::fs::FileExt;
     let source = File::open(original)?;
     let meta = source.metadata()?;
-    if !meta.is_file() {
-        return Err(io::ErrorKind::Unsupported.into());
-    }
-    let file = disk::create(temporary)?;
     let mut sum = disk::SparseSum::default();
     let mut buffer = vec![0; 1 << 20];
     let mut at = 0;
     while at < meta.size() {
         let length = (meta.size() - at).min(buffer.len() as u64) as usize;
         source.read_exact_at(&mut buffer[..length], at)?;
-        disk::write_sparse(&file, at, &buffer[..length], &mut sum)?;
+        disk::write_sparse(file, at, &buffer[..length], &mut sum)?;
         at += length as u64;
     }
     file.set_len(meta.size())?;
-    disk::set_all_attributes(temporary, &Attributes::of(original, &meta))?;
-    disk::sync(&file)?;
     Ok(sum.finish(meta.size()))
 }
 

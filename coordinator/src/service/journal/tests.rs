@@ -107,3 +107,47 @@ fn the_checksum_of_a_file_does_not_depend_on_its_holes() {
     file.unwrap().write_all_at(b"x", 1_500_000).unwrap();
     assert_ne!(of("full"), of("one"));
 }
+
+#[test]
+fn what_can_have_no_second_name_is_copied_with_all_that_can_be_told_of_it() {
+    let base = tempfile::tempdir().unwrap();
+    // On another file system, so that there is no hard link.
+    let other = tempfile::tempdir_in("/dev/shm").unwrap();
+    let device = |path: &Path| path.metadata().unwrap().dev();
+    if device(base.path()) == device(other.path()) {
+        return;
+    }
+    let file = other.path().join("f");
+    fs::write(&file, [&[0; 8192][..], b"end"].concat()).unwrap();
+    let attributes = Attributes {
+        mode: Some((0o640, 0, 0)),
+        modified: Some(5),
+        ..Attributes::default()
+    };
+    disk::set_attributes(&file, &attributes).unwrap();
+    std::os::unix::fs::symlink("f", other.path().join("link")).unwrap();
+    disk::make_node(&other.path().join("pipe"), libc::S_IFIFO, 0).unwrap();
+    let mut stage = Stage::open(base.path(), "copy").unwrap();
+    for name in ["f", "link", "pipe"] {
+        let (from, to) = (other.path().join(name), base.path().join(name));
+        let staged = stage.add(&to, &Material::Name(&from)).unwrap();
+        let (one, two) = (
+            from.symlink_metadata(),
+            stage.path_of(&staged).symlink_metadata(),
+        );
+        let told = |meta: fs::Metadata| (meta.mode(), meta.mtime(), meta.mtime_nsec(), meta.size());
+        assert_eq!(told(one.unwrap()), told(two.unwrap()), "{name}");
+    }
+    assert_eq!(stage.discard().unwrap(), 3);
+    assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn two_do_not_stage_at_the_same_time() {
+    let base = tempfile::tempdir().unwrap();
+    let stage = Stage::open(base.path(), "w").unwrap();
+    let second = Stage::open(base.path(), "w").err().unwrap();
+    assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
+    stage.discard().unwrap();
+    Stage::open(base.path(), "w").unwrap().discard().unwrap();
+}
