@@ -16,4 +16,5 @@ pub const ENGINE: session::Engine = session::Engine {
     start: service::start,
     session_dir: service::session_dir,
     sessions: service::sessions,
+    settle: service::settle,
 };

@@ -34,6 +34,73 @@ pub struct Engine {
     /// `CAPIO_DIR` and workflow name of this user's sessions on this machine.
     /// One that was killed may still be among them.
     pub sessions: fn() -> Vec<(PathBuf, String)>,
+    /// Completes or removes what sessions that were killed while they wrote
+    /// their results have left in this `CAPIO_DIR`; of all workflows, or of
+    /// this one.
+    pub settle: Settle,
+}
+
+/// See [`Engine::settle`].
+pub type Settle = fn(&Path, Option<&str>, Order) -> Result<Vec<Settled>, SessionError>;
+
+/// What to do with results that a session has left half written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Put them into place.
+    Apply,
+    /// Remove them.
+    Discard {
+        /// Even if some are in place already.
+        force: bool,
+    },
+}
+
+/// What became of results that a session had left half written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The session's name.
+    pub workflow: String,
+    /// What was done.
+    pub done: SettledAs,
+    /// Originals that somebody else changed meanwhile.
+    pub conflicts: Vec<Conflict>,
+    /// What could not be done, one sentence each.
+    pub errors: Vec<String>,
+}
+
+/// See [`Settled`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettledAs {
+    /// All that was left to do was done.
+    Applied {
+        /// Names that have their file now.
+        put: u64,
+        /// Names that were removed.
+        removed: u64,
+    },
+    /// What was staged is gone.
+    Discarded {
+        /// Files that were staged.
+        files: u64,
+    },
+}
+
+impl fmt::Display for Settled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.workflow;
+        match self.done {
+            SettledAs::Applied { put, removed } => write!(
+                f,
+                "completed the results of the session {name}, which was ended while it wrote \
+                 them: {put} files in place, {removed} removed"
+            ),
+            SettledAs::Discarded { files } => write!(
+                f,
+                "removed {files} files that the session {name} had written but not put into place"
+            ),
+        }
+    }
 }
 
 /// Why a session could not be started, as one sentence for the user.
@@ -160,6 +227,10 @@ pub trait Session: Send + Sync {
     /// Applies what is to be kept; blocks until that is durable. `success`
     /// says whether the run as a whole succeeded.
     fn drain(&self, success: bool) -> DrainReport;
+
+    /// A drain under way is given up, unless what it changes is committed
+    /// already. Returns at once.
+    fn give_up(&self);
 
     /// Ends the session: clients still attached get `EIO`, and nothing of it
     /// is left behind.
@@ -330,6 +401,8 @@ pub struct DrainReport {
     pub errors: Vec<String>,
     /// How long it took.
     pub seconds: f64,
+    /// The user did not want to wait: nothing was kept.
+    pub given_up: bool,
 }
 
 /// Why a file was kept.
@@ -355,6 +428,42 @@ impl fmt::Display for KeepReason {
             Self::Changed => "changed",
         })
     }
+}
+
+/// How something on disk will differ at the end of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Difference {
+    /// It is new.
+    Added,
+    /// It has other content.
+    Modified,
+    /// It is gone.
+    Removed,
+    /// Owner, permissions or times differ.
+    Attributes,
+    /// It has another name.
+    Renamed,
+}
+
+/// One difference, as `capio diff` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffEntry {
+    /// In what it differs.
+    pub what: Difference,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Path relative to `CAPIO_DIR`.
+    pub path: FileName,
+    /// Its old path, when it was renamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<FileName>,
+    /// Its size.
+    pub bytes: u64,
+    /// Why it is kept.
+    pub reason: KeepReason,
+    /// Somebody else has changed what lies there: it will go beside.
+    pub conflict: bool,
 }
 
 /// A file that was kept.

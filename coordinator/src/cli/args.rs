@@ -66,6 +66,9 @@ pub(super) enum Command {
     Stat(Paths),
     Cat(Cat),
     Ps(Ps),
+    Diff(Diff),
+    Apply(Apply),
+    Discard(Discard),
     Done(DoneArgs),
     Stop(Stop),
     /// Print the completions for a shell
@@ -347,6 +350,58 @@ pub(super) struct Ps {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// Show what a running session would change on disk if it ended now
+///
+/// One line for each difference: A added, M modified, D removed, P owner,
+/// permissions or times, R renamed; with size and reason. Nothing is written.
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    #[command(flatten)]
+    pub(super) session: SessionRef,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What a session that was killed has left.
+#[derive(Debug, Args)]
+pub(super) struct Left {
+    /// The session's directory [default: CAPIO_DIR, or the current directory]
+    #[arg(long, value_hint = ValueHint::DirPath)]
+    pub(super) dir: Option<PathBuf>,
+
+    /// The session's name [default: whichever have left something]
+    #[arg(long, value_name = "NAME")]
+    pub(super) workflow: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Complete the results of a session that was killed while it put them into place
+///
+/// The next session on the directory does the same before it starts.
+#[derive(Debug, Args)]
+pub(super) struct Apply {
+    #[command(flatten)]
+    pub(super) left: Left,
+}
+
+/// Remove what a session that was killed had written but not put into place
+///
+/// Refused once some results may be in place: these cannot be taken back.
+#[derive(Debug, Args)]
+pub(super) struct Discard {
+    #[command(flatten)]
+    pub(super) left: Left,
+
+    /// Also remove what is left of results of which some are in place already
+    #[arg(long)]
+    pub(super) force: bool,
 }
 
 /// Tell a running session that a step has ended: no process will join it any more

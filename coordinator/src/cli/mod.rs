@@ -2,12 +2,14 @@
 
 mod args;
 mod daemon;
+mod drain;
 mod exec;
 pub mod exit;
 mod generate;
 mod inspect;
 pub mod logging;
 mod place;
+mod results;
 mod run;
 mod serve;
 pub mod server;
@@ -42,6 +44,9 @@ fn dispatch(command: Command, engine: &Engine) -> Done {
         Command::Stat(args) => inspect::stat(&args, engine),
         Command::Cat(args) => inspect::cat(&args, engine),
         Command::Ps(args) => inspect::ps(&args, engine),
+        Command::Diff(args) => results::diff(&args, engine),
+        Command::Apply(args) => results::apply(&args, engine),
+        Command::Discard(args) => results::discard(&args, engine),
         Command::Done(args) => inspect::done(&args, engine),
         Command::Stop(args) => inspect::stop(&args, engine),
         Command::Completions { shell } => generate::completions(shell),

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::args::{Run, SessionArgs};
 use super::exit::{self, Done, Failure};
-use super::{generate, logging, place, size, spec};
+use super::{drain, generate, logging, place, size, spec};
 use crate::report::Report;
 use crate::run::driver::{Driver, Outcome, Plan};
 use crate::run::screen::{Screen, Stream};
@@ -126,7 +126,7 @@ fn drive(
     screen: &Arc<Screen>,
 ) -> Result<Report, Failure> {
     let outcome = Driver::new(plan, Some(session), Some(signals), screen).and_then(Driver::run);
-    let outcome = match outcome {
+    let mut outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
             session.drain(false);
@@ -136,7 +136,8 @@ fn drive(
         }
     };
     let success = outcome.is_success() && session.snapshot().deadlock.is_none();
-    let drain = session.drain(success);
+    let (drain, given_up) = drain::drain(session, success, signals, |line| screen.say(line));
+    outcome.interrupted = outcome.interrupted.or(given_up);
     Ok(report_of(&outcome, session, drain))
 }
 

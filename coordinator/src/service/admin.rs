@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::names::{Inode, Kind, Walk, inside};
 use super::server::{Shared, lock};
 use crate::flow::FileId;
-use crate::session::{Admin, AdminError, Entry, EntryKind, FileName, Snapshot, StepEnd};
+use crate::session::{Admin, AdminError, DiffEntry, Entry, EntryKind, FileName, Snapshot, StepEnd};
 
 /// The engine as other processes ask it.
 pub(super) struct EngineAdmin(pub(super) Shared);
@@ -155,6 +155,10 @@ impl Admin for EngineAdmin {
 
     fn ps(&self) -> Result<Snapshot, AdminError> {
         Ok(lock(&self.0).snapshot())
+    }
+
+    fn diff(&self) -> Result<Vec<DiffEntry>, AdminError> {
+        Ok(lock(&self.0).diff())
     }
 
     fn done(&self, step: &str) -> Result<(), AdminError> {

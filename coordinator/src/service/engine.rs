@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use capio_specs::Spec;
@@ -106,6 +107,8 @@ pub(super) struct Engine {
     listers: HashMap<Inode, Vec<WaitId>>,
     next_wait: u64,
     pub(super) draining: bool,
+    /// Set when the user does not want to wait for the results.
+    pub(super) give_up: Arc<AtomicBool>,
     /// When to look for lost closes once more.
     pub(super) rescan_at: Option<Instant>,
     pub(super) runs: HashMap<StepId, StepRun>,
@@ -156,6 +159,7 @@ impl Engine {
             listers: HashMap::new(),
             next_wait: 0,
             draining: false,
+            give_up: Arc::default(),
             rescan_at: None,
             runs: HashMap::new(),
             quiet: Quiet::default(),

@@ -9,6 +9,7 @@ mod deadlock;
 mod engine;
 mod export;
 mod guardian;
+mod journal;
 mod kernel;
 mod members;
 mod names;
@@ -23,6 +24,7 @@ mod snapshot;
 mod start;
 mod stats;
 
+pub use journal::settle;
 pub use start::{session_dir, sessions, start};
 
 use wire::layout::{WAIT_FINAL, WAIT_STREAM};

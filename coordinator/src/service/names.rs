@@ -17,7 +17,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
+use super::journal::{self, Found};
 use crate::flow::StepId;
+use crate::session::FileName;
 
 /// A number that names a file or directory for the whole session.
 pub(super) type Inode = u64;
@@ -100,8 +102,6 @@ pub(super) struct FileNode {
     /// What was there when it was found, or when its content was brought into
     /// the cache: see [`seen`].
     pub seen: Option<Seen>,
-    /// Device and inode there.
-    pub identity: Option<(u64, u64)>,
     /// Step that made it.
     pub creator: Option<StepId>,
     /// Content or attributes differ from what is on disk.
@@ -277,6 +277,15 @@ pub(super) enum Walk {
     Error(i32),
 }
 
+/// What was at a path on disk whose name is gone in the session.
+#[derive(Clone, Debug)]
+pub(super) struct Gone {
+    /// As the session had found it.
+    pub found: Found,
+    /// What it is in the session, by another name or none.
+    pub inode: Inode,
+}
+
 /// The namespace.
 pub(super) struct Names {
     nodes: HashMap<Inode, Node>,
@@ -285,11 +294,12 @@ pub(super) struct Names {
     dir: PathBuf,
     shadow: PathBuf,
     lower: HashMap<(u64, u64), Inode>,
-    /// Paths on disk whose names are gone in the session, and for files what
-    /// was there.
-    removed: BTreeMap<PathBuf, Option<Seen>>,
+    /// Paths on disk whose names are gone in the session.
+    removed: BTreeMap<PathBuf, Gone>,
     /// What `Names` found in the lower layer since last asked.
     found: Vec<Inode>,
+    /// All of the lower layer was looked at.
+    whole: bool,
 }
 
 impl Names {
@@ -320,6 +330,7 @@ impl Names {
             lower: HashMap::new(),
             removed: BTreeMap::new(),
             found: Vec::new(),
+            whole: false,
         })
     }
 
@@ -373,8 +384,8 @@ impl Names {
     }
 
     /// Paths on disk whose names are gone.
-    pub(super) fn removed(&self) -> impl Iterator<Item = &Path> {
-        self.removed.keys().map(PathBuf::as_path)
+    pub(super) fn removed(&self) -> &BTreeMap<PathBuf, Gone> {
+        &self.removed
     }
 
     /// All that was found in the lower layer.
@@ -383,10 +394,10 @@ impl Names {
         self.lower.values().copied().collect()
     }
 
-    /// What was at a path on disk whose name is gone, if that was a file.
+    /// Whether what `meta` tells of is `inode` as it was found on disk.
     #[must_use]
-    pub(super) fn was_at(&self, removed: &Path) -> Option<Seen> {
-        self.removed.get(removed).copied().flatten()
+    pub(super) fn is_original(&self, inode: Inode, meta: &fs::Metadata) -> bool {
+        self.lower.get(&(meta.dev(), meta.ino())) == Some(&inode)
     }
 
     /// Files and directories seen in the lower layer for the first time since
@@ -562,6 +573,7 @@ impl Names {
             return;
         };
         let mut names: Vec<_> = listing.flatten().map(|entry| entry.file_name()).collect();
+        names.retain(|name| !journal::is_reserved(name.as_bytes()));
         names.sort_unstable();
         for name in names {
             self.load_entry(inode, &path.join(&name), name.into_vec());
@@ -570,10 +582,8 @@ impl Names {
 
     /// Takes in what has appeared on disk as `name` in `parent`, if it is new.
     pub(super) fn appeared(&mut self, parent: Inode, path: &Path, name: &[u8]) {
-        if self
-            .directory(parent)
-            .is_some_and(|dir| dir.get(name).is_none())
-        {
+        let is_new = self.directory(parent).map(|dir| dir.get(name).is_none());
+        if is_new == Some(true) && !journal::is_reserved(name) {
             self.load_entry(parent, path, name.to_vec());
         }
     }
@@ -683,13 +693,33 @@ impl Names {
         Some(entry.inode)
     }
 
-    /// What was at `path` on disk, if something was, is to go.
+    /// What was at `path` on disk, if that was `inode`, is to go.
     fn note_removed(&mut self, path: PathBuf, inode: Inode) {
-        if path.symlink_metadata().is_ok() {
-            let file = self.nodes.get(&inode).and_then(Node::file);
-            let seen = file.and_then(|file| file.seen);
-            self.removed.entry(path).or_insert(seen);
+        let Ok(meta) = path.symlink_metadata() else {
+            return;
+        };
+        let node = self.nodes.get(&inode);
+        let lower = node.and_then(|node| match &node.kind {
+            Kind::File(file) => file.lower.as_deref(),
+            Kind::Directory(directory) => directory.lower.as_deref(),
+            Kind::Symlink(_) | Kind::Special { .. } => None,
+        });
+        // Somebody else's is noted only in place of what the session found.
+        if lower != Some(&path) && !self.is_original(inode, &meta) {
+            return;
         }
+        let found = match node.map(|node| &node.kind) {
+            Some(Kind::File(FileNode {
+                seen: Some((modified, bytes)),
+                ..
+            })) => Found::File {
+                bytes: *bytes,
+                modified: *modified,
+            },
+            Some(Kind::Symlink(content)) => Found::Link(FileName(content.clone())),
+            _ => Found::of(&path, &meta),
+        };
+        self.removed.entry(path).or_insert(Gone { found, inode });
     }
 
     /// All that lies below a directory on disk goes with its name.
@@ -779,6 +809,28 @@ impl Names {
         below.into_iter().for_each(|inode| self.load_tree(inode));
     }
 
+    /// A file on disk with so many `links` is about to be changed: if nobody has
+    /// looked at all its names yet, looks everywhere, once.
+    pub(super) fn find_names(&mut self, inode: Inode, links: u64) {
+        if self.whole || links < 2 {
+            return;
+        }
+        let is_there = |path: &Vec<u8>| {
+            let meta = Path::new(OsStr::from_bytes(path)).symlink_metadata();
+            meta.is_ok_and(|meta| self.is_original(inode, &meta))
+        };
+        let there = self
+            .paths_of(inode)
+            .iter()
+            .filter(|path| is_there(path))
+            .count();
+        let lost = self.removed.values().filter(|gone| gone.inode == inode);
+        if links > (there + lost.count()) as u64 {
+            self.whole = true;
+            self.load_tree(self.root);
+        }
+    }
+
     /// Whether directory `inode` is `above` or lies below it.
     #[must_use]
     pub(super) fn lies_below(&self, inode: Inode, above: Inode) -> bool {
@@ -852,7 +904,6 @@ fn lower_kind(path: &Path, meta: &fs::Metadata) -> Option<Kind> {
     Some(Kind::File(FileNode {
         lower: Some(path.to_path_buf()),
         seen: Some(seen(meta)),
-        identity: Some((meta.dev(), meta.ino())),
         ..FileNode::default()
     }))
 }
@@ -997,7 +1048,7 @@ mod tests {
         names.rename((root, b"in"), (root, b"moved")).unwrap();
         assert_eq!(found(names.walk(0, b"moved/a", true)), a);
         assert!(matches!(names.walk(0, b"in", true), Walk::Missing { .. }));
-        assert_eq!(names.removed().count(), 3);
+        assert_eq!(names.removed().len(), 3);
         let deep = found(names.walk(0, b"moved/deep", true));
         assert!(names.shadow_of(deep).is_dir());
     }

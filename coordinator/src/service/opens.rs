@@ -26,6 +26,7 @@ use wire::message::Name;
 use wire::place;
 
 use super::engine::{Answer, Client, Engine, Outcome};
+use super::journal::data_of;
 use super::names::{Attr, FileNode, Inode, Kind, Walk, now};
 use super::processes::killed_by;
 use crate::flow::{FileId, FileKind, Reading, StepId};
@@ -443,6 +444,8 @@ impl Engine {
         let fail = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
         let source = File::open(&lower).map_err(fail)?;
         let meta = source.metadata().map_err(fail)?;
+        self.names.find_names(inode, meta.nlink());
+        self.announce_found();
         let attr = Attr::of(&meta);
         let record = self.new_record(inode, &attr)?;
         let copied = if empty {
@@ -471,18 +474,26 @@ impl Engine {
         if size > MAX_FILE_SIZE {
             return Err(libc::EFBIG);
         }
+        let fail = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
         let mut buffer = vec![0; 1 << 20];
-        let mut at = 0;
-        loop {
-            let read = source.read_at(&mut buffer, at);
-            let length = read.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))?;
-            if length == 0 {
-                return Ok(());
+        // Holes cost nothing here either.
+        for (mut at, end) in data_of(source, size).map_err(fail)? {
+            while at < end {
+                let length = (end - at).min(buffer.len() as u64) as usize;
+                let part = buffer.get_mut(..length).unwrap_or_default();
+                let length = source.read_at(part, at).map_err(fail)?;
+                if length == 0 {
+                    break;
+                }
+                let part = part.get(..length).unwrap_or_default();
+                self.records.write(record, at, part)?;
+                at += length as u64;
             }
-            self.records
-                .write(record, at, buffer.get(..length).unwrap_or_default())?;
-            at += length as u64;
         }
+        let sync = self.shared.file_sync(record);
+        sync.size.fetch_max(size, SeqCst);
+        sync.frontier.fetch_max(size, SeqCst);
+        Ok(())
     }
 
     /// Makes an open file description of a file in the cache.

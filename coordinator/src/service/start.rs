@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -20,6 +21,7 @@ use super::admin::EngineAdmin;
 use super::arena::Arena;
 use super::engine::{Engine, Parts};
 use super::guardian::Guardian;
+use super::journal;
 use super::names::Names;
 use super::opens::Watch;
 use super::server::{self, lock};
@@ -70,6 +72,8 @@ struct Running {
     shared: Arc<Shared>,
     arena: Arc<Arena>,
     stop: Arc<Notify>,
+    /// For a drain that holds the engine's lock.
+    give_up: Arc<AtomicBool>,
     ending: Mutex<Option<Ending>>,
 }
 
@@ -89,12 +93,24 @@ struct Ending {
 pub fn start(config: SessionConfig) -> Result<Arc<dyn Session>, SessionError> {
     let session = session_dir(&config.dir, &config.workflow);
     let lock = claim(&session)?;
-    let running = build(config, session.clone(), lock).map_err(|error| {
+    let running = recover(&config.dir).and_then(|()| {
+        build(config, session.clone(), lock).map_err(|error| {
+            SessionError::new(format!("the session could not be started: {error}"))
+        })
+    });
+    let running = running.inspect_err(|_| {
         // What was made so far is of no use.
         let _ = fs::remove_dir_all(&session);
-        SessionError::new(format!("the session could not be started: {error}"))
     })?;
     Ok(Arc::new(running))
+}
+
+/// Settles what sessions that were killed have left in `dir`, and says so.
+fn recover(dir: &Path) -> Result<(), SessionError> {
+    for note in journal::recover(dir)? {
+        tracing::warn!("{note}");
+    }
+    Ok(())
 }
 
 /// Makes the session's directory and takes its lock.
@@ -187,7 +203,9 @@ fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Resu
         shared: Arc::clone(&shared),
         arena: Arc::clone(&arena),
     };
-    let engine = Arc::new(Mutex::new(Engine::new(parts)));
+    let engine = Engine::new(parts);
+    let give_up = Arc::clone(&engine.give_up);
+    let engine = Arc::new(Mutex::new(engine));
     let pages = arena.start()?;
     let stop = Arc::new(Notify::new());
     let served = serve(&engine, &session, &stop)?;
@@ -208,6 +226,7 @@ fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Resu
         shared,
         arena,
         stop,
+        give_up,
         ending,
     })
 }
@@ -343,6 +362,10 @@ impl Session for Running {
 
     fn drain(&self, success: bool) -> DrainReport {
         lock(&self.engine).drain(success)
+    }
+
+    fn give_up(&self) {
+        self.give_up.store(true, SeqCst);
     }
 
     fn shutdown(&self) {

@@ -14,11 +14,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Snapshot;
+use super::{DiffEntry, Snapshot};
 
 pub use transport::{AdminClient, SOCKET_NAME, bind, serve_admin};
 
-/// What `capio ls`, `stat`, `cat`, `ps`, `done` and `stop` ask of a session.
+/// What `capio ls`, `stat`, `cat`, `ps`, `diff`, `done` and `stop` ask of a session.
 /// The engine implements it; [`AdminClient`] is the same over the socket.
 /// Paths are absolute, below `CAPIO_DIR` and without `.` or `..`. Nothing here
 /// waits for files to exist or to be final.
@@ -36,6 +36,9 @@ pub trait Admin: Send + Sync {
 
     /// Steps, processes and waits.
     fn ps(&self) -> Result<Snapshot, AdminError>;
+
+    /// What would change on disk if the session ended well now.
+    fn diff(&self) -> Result<Vec<DiffEntry>, AdminError>;
 
     /// Declares a step ended.
     fn done(&self, step: &str) -> Result<(), AdminError>;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::admin::{Admin, AdminError, Entry, EntryKind, FileName};
-use super::{DrainReport, Session, Snapshot, StepEnd};
+use super::{DiffEntry, DrainReport, Session, Snapshot, StepEnd};
 
 /// Records what it is told and gives what it was given.
 #[derive(Default)]
@@ -51,6 +51,10 @@ impl Session for FakeSession {
     fn drain(&self, success: bool) -> DrainReport {
         self.record(format!("drain {success}"));
         self.drained.lock().unwrap().clone()
+    }
+
+    fn give_up(&self) {
+        self.record("give up".into());
     }
 
     fn shutdown(&self) {
@@ -121,6 +125,10 @@ impl Admin for FakeAdmin {
 
     fn ps(&self) -> Result<Snapshot, AdminError> {
         Ok(self.snapshot.lock().unwrap().clone())
+    }
+
+    fn diff(&self) -> Result<Vec<DiffEntry>, AdminError> {
+        Ok(Vec::new())
     }
 
     fn done(&self, step: &str) -> Result<(), AdminError> {

@@ -3,6 +3,7 @@
 mod check;
 mod fail;
 mod place;
+mod results;
 mod run;
 mod serve;
 mod server;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::place::{Place, finish};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 16] = [
     "run",
     "serve",
     "exec",
@@ -15,6 +15,9 @@ const COMMANDS: [&str; 13] = [
     "stat",
     "cat",
     "ps",
+    "diff",
+    "apply",
+    "discard",
     "done",
     "stop",
     "completions",

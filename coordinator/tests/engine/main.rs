@@ -6,6 +6,7 @@ mod ends;
 mod export;
 mod lower;
 mod peer;
+mod results;
 mod space;
 mod streams;
 mod world;

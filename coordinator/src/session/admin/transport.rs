@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, AdminError, AdminHandler, Entry, FileName};
-use crate::session::Snapshot;
+use crate::session::{DiffEntry, Snapshot};
 
 /// Name of the socket in the session's directory.
 pub const SOCKET_NAME: &str = "admin.sock";
@@ -40,6 +40,7 @@ enum Request {
         len: u32,
     },
     Ps,
+    Diff,
     Done(String),
     Stop,
 }
@@ -52,6 +53,7 @@ enum Answer {
     /// So many bytes follow the line.
     Bytes(u32),
     Snapshot(Snapshot),
+    Diff(Vec<DiffEntry>),
     Done,
     Refused(AdminError),
 }
@@ -132,6 +134,7 @@ fn answer(request: &Request, handler: &dyn AdminHandler) -> (Answer, Vec<u8>) {
             };
         }
         Request::Ps => handler.ps().map(Answer::Snapshot),
+        Request::Diff => handler.diff().map(Answer::Diff),
         Request::Done(step) => handler.done(step).map(|()| Answer::Done),
         Request::Stop => handler.stop().map(|()| Answer::Done),
     };
@@ -254,6 +257,13 @@ impl Admin for AdminClient {
     fn ps(&self) -> Result<Snapshot, AdminError> {
         match self.ask(&Request::Ps)? {
             (Answer::Snapshot(snapshot), _) => Ok(snapshot),
+            (other, _) => unexpected(other),
+        }
+    }
+
+    fn diff(&self) -> Result<Vec<DiffEntry>, AdminError> {
+        match self.ask(&Request::Diff)? {
+            (Answer::Diff(entries), _) => Ok(entries),
             (other, _) => unexpected(other),
         }
     }
