@@ -2,6 +2,8 @@
  *
  *   bench ops DIR            ns per call on files in DIR
  *   bench foreign FILE       ns per call on FILE, which nobody takes over
+ *   bench mapped FILE BYTES  ms of the first mmap of FILE, which is written first,
+ *                            and ns of a read of a random word of the mapping
  *   bench start COUNT        us per start of /bin/true
  *   bench produce FILE SIZE BYTES
  *   bench consume FILE SIZE
@@ -144,6 +146,33 @@ static void start(int count)
     printf("start %.1f\n", median(times, count));
 }
 
+static void mapped(const char *path, size_t bytes)
+{
+    size_t block = 1 << 20;
+    buffer = malloc(block);
+    memset(buffer, 7, block);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644);
+    if (fd < 0) fail(path);
+    for (size_t done = 0; done < bytes; done += block)
+        if (write(fd, buffer, block) != (ssize_t)block) fail("write");
+    uint64_t begin = now();
+    volatile uint64_t *words = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+    if (words == MAP_FAILED) fail("mmap");
+    printf("mmap %.2f\n", (double)(now() - begin) / 1e6);
+    for (size_t at = 0; at < bytes / 8; at += 512) (void)words[at]; /* every page once */
+    uint64_t state = 88172645463325252u, sum = 0;
+    const int count = 5000000;
+    begin = now();
+    for (int i = 0; i < count; i++) {
+        state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+        sum += words[state % (bytes / 8)];
+    }
+    printf("mapped-read %.2f\n", (double)(now() - begin) / count);
+    if (sum == 1) printf("never 0\n");
+    close(fd);
+    unlink(path);
+}
+
 static void produce(const char *path, size_t size, long long bytes)
 {
     buffer = malloc(size);
@@ -230,6 +259,7 @@ int main(int argc, char **argv)
     const char *mode = argc > 1 ? argv[1] : "";
     if (!strcmp(mode, "ops") && argc == 3) ops(argv[2]);
     else if (!strcmp(mode, "foreign") && argc == 3) foreign(argv[2]);
+    else if (!strcmp(mode, "mapped") && argc == 4) mapped(argv[2], (size_t)atoll(argv[3]));
     else if (!strcmp(mode, "start") && argc == 3) start(atoi(argv[2]));
     else if (!strcmp(mode, "produce") && argc == 5)
         produce(argv[2], (size_t)atoll(argv[3]), atoll(argv[4]));

@@ -141,6 +141,36 @@ fn scripts_that_a_step_writes_are_run_by_name() {
         .verify();
 }
 
+/// The interpreter is found by the whole path, as the kernel wants it, and is a
+/// script of the directory itself.
+#[test]
+fn scripts_whose_interpreter_is_a_script_run_by_every_way_to_start_a_program() {
+    let run = r##"
+        set -e
+        printf '#!/bin/sh\necho "${0##*/} got $*"\n' > interp
+        printf '#!%s/interp -x  y \nbody\n' "$PWD" > script
+        printf '#!%s/loop\n' "$PWD" > loop
+        printf '#!/no/such/interpreter\n' > bad
+        printf 'all: ; @./script made\n' > Makefile
+        chmod +x interp script loop bad
+        ./script by the shell > said
+        make -s >> said
+        env -i ./script without environment >> said
+        python3 -c 'import os; os.waitpid(os.posix_spawn("./script", ["script", "spawned"], {}), 0)' >> said
+        PATH=.:$PATH python3 -c 'import os; os.waitpid(os.posix_spawnp("script", ["script", "found"], os.environ), 0)' >> said
+        PATH=.:$PATH script searched >> said
+        perl -e 'system("./script", "perl")' >> said
+        for broken in ./loop ./bad; do
+            if python3 -c 'import os, sys; os.execv(sys.argv[1], ["x"])' $broken 2> told; then exit 1; fi
+            tail -n 1 told >> said
+        done
+        rm script loop told
+    "##;
+    Workflow::new("nested")
+        .step(Step::sh("run", run).writes(&["*"]))
+        .verify();
+}
+
 /// Two writers in one step, started at once, and a third step that looks: what
 /// each row holds is known, in which order they came is not.
 #[test]

@@ -32,6 +32,7 @@ fn main() -> Result<(), Failure> {
     );
     bench.calls()?;
     bench.streams()?;
+    bench.mapped()?;
     bench.wake_up()?;
     bench.foreign()?;
     bench.start()
@@ -190,6 +191,36 @@ impl Bench {
             return Ok(elapsed);
         }
         Err("the consumer has not got what was produced".into())
+    }
+
+    /// A file that is mapped: its move into an inode, and reads by the mapping.
+    fn mapped(&self) -> Result<(), Failure> {
+        let bytes = STREAM.to_string();
+        let file = self.base.path().join("mapped");
+        let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
+        for _ in 0..ROUNDS {
+            theirs.add(figures(self.plain(&["mapped", text(&file), &bytes]))?);
+            let session = self.session()?;
+            let file = session.dir.join("mapped");
+            ours.add(figures(self.taken_over(
+                &session,
+                "from",
+                &["mapped", text(&file), &bytes],
+            ))?);
+        }
+        let rows = [
+            ("mmap", "first mmap of 1 GiB in the cache", "ms", ""),
+            (
+                "mapped-read",
+                "mapped read, 8 B at random",
+                "ns",
+                "0.95 x at least",
+            ),
+        ];
+        for (name, label, unit, aim) in rows {
+            row(label, ours.median(name), theirs.median(name), unit, aim);
+        }
+        Ok(())
     }
 
     /// From a write to the return of the read that waited for it.

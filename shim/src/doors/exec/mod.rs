@@ -14,7 +14,7 @@ mod search;
 
 pub(crate) use carry::{Strings, current, remember, saved};
 pub(crate) use handover::before as hand_over_for;
-pub(crate) use script::interpreted;
+pub(crate) use script::{DEEPEST, interpreted};
 pub(crate) use search::along_path;
 
 use super::next::ret;
@@ -87,7 +87,7 @@ unsafe fn run_nested(path: *const c_char, argv: Strings, env: Strings, depth: us
         if real != NOT_OURS {
             let deeper = depth.wrapping_add(1);
             let script = interpreted(path, shown, argv, |program, argv| {
-                if deeper > script::DEEPEST {
+                if deeper > DEEPEST {
                     return -(libc::ELOOP as isize);
                 }
                 run_nested(program, argv, env, deeper)

@@ -12,7 +12,7 @@ use wire::place::RUN;
 /// What the kernel reads of a program to tell what it is (`BINPRM_BUF_SIZE`).
 const HEAD: usize = 256;
 /// Interpreters that are scripts themselves: as many as the kernel follows.
-pub(super) const DEEPEST: usize = 4;
+pub(crate) const DEEPEST: usize = 4;
 
 /// The first line of a script: interpreter and argument, both C strings.
 struct Line {

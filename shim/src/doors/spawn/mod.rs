@@ -5,7 +5,7 @@ mod actions;
 mod popen;
 mod system;
 
-use super::exec::{Strings, along_path, hand_over_for, interpreted, with_env};
+use super::exec::{DEEPEST, Strings, along_path, hand_over_for, interpreted, with_env};
 use super::next::next;
 use crate::calls::{self, NOT_OURS};
 use crate::sys::syscall;
@@ -66,35 +66,62 @@ unsafe fn start(
     request: Request,
 ) -> c_int {
     let mut plan = Plan::new();
+    // SAFETY: the caller's own promises, handed on.
+    unsafe {
+        match plan.adopt(actions) {
+            Ok(actions) => launch(&plan, path, actions, request, 0),
+            Err(e) => e,
+        }
+    }
+}
+
+/// Starts the program at `path` with the actions of `plan`, as the interpreter
+/// of so many scripts. Gives an error number.
+///
+/// # Safety
+/// As `posix_spawn(3)`.
+unsafe fn launch(
+    plan: &Plan,
+    path: *const c_char,
+    actions: *const posix_spawn_file_actions_t,
+    request: Request,
+    depth: usize,
+) -> c_int {
     let mut real = [0u8; 4096];
     // SAFETY: the caller's own promises, handed on.
     unsafe {
-        let actions = match plan.adopt(actions) {
-            Ok(actions) => actions,
-            Err(e) => return e,
-        };
         let n = plan.program_path(path, &mut real);
         if n < 0 && n != NOT_OURS {
             return super::next::code(n);
         }
-        let spawn = next!(c"posix_spawn" as Spawn);
-        let kernels = if n == NOT_OURS {
+        let program = if n == NOT_OURS {
             path
         } else {
             real.as_ptr().cast()
         };
-        let handed = hand_over_for(kernels, true);
+        if n != NOT_OURS {
+            let deeper = depth.wrapping_add(1);
+            let script = interpreted(program, path, request.argv, |interpreter, argv| {
+                if deeper > DEEPEST {
+                    return libc::ELOOP;
+                }
+                launch(
+                    plan,
+                    interpreter,
+                    actions,
+                    Request { argv, ..request },
+                    deeper,
+                )
+            });
+            if let Some(result) = script {
+                return result;
+            }
+        }
+        let handed = hand_over_for(program, true);
         if handed < 0 {
             return super::next::code(handed);
         }
-        if n == NOT_OURS {
-            return request.hand_on(spawn, path, actions);
-        }
-        let real = kernels;
-        let script = interpreted(real, path, request.argv, |program, argv| {
-            Request { argv, ..request }.hand_on(spawn, program, actions)
-        });
-        script.unwrap_or_else(|| request.hand_on(spawn, real, actions))
+        request.hand_on(next!(c"posix_spawn" as Spawn), program, actions)
     }
 }
 
@@ -114,23 +141,21 @@ impl Found {
     unsafe fn look(&mut self, plan: &Plan, candidate: *const c_char) -> bool {
         // SAFETY: the caller's promise; the length is checked before the copy.
         unsafe {
-            let n = plan.program_path(candidate, &mut self.path);
+            let mut real = [0u8; 4096];
+            let n = plan.program_path(candidate, &mut real);
             self.any_ours |= n != NOT_OURS;
             if n < 0 && n != NOT_OURS {
                 self.denied |= n == -(libc::EACCES as isize);
                 return false;
             }
+            let length = libc::strlen(candidate);
+            if length > 4095 {
+                return false;
+            }
+            let into = self.path.as_mut_ptr();
+            ptr::copy_nonoverlapping(candidate.cast::<u8>(), into, length.wrapping_add(1));
             let at = libc::AT_FDCWD;
             let answer = if n == NOT_OURS {
-                let len = libc::strlen(candidate);
-                if len > 4095 {
-                    return false;
-                }
-                ptr::copy_nonoverlapping(
-                    candidate.cast::<u8>(),
-                    self.path.as_mut_ptr(),
-                    len.wrapping_add(1),
-                );
                 syscall!(libc::SYS_faccessat, at, candidate, libc::X_OK)
             } else {
                 match calls::faccessat2(at, candidate, libc::X_OK, 0) {
@@ -215,10 +240,6 @@ pub(crate) unsafe extern "C" fn posix_spawnp(
                 libc::ENOENT
             };
         }
-        request.hand_on(
-            next!(c"posix_spawn" as Spawn),
-            found.path.as_ptr().cast(),
-            actions,
-        )
+        launch(&plan, found.path.as_ptr().cast(), actions, request, 0)
     }
 }
