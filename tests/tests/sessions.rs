@@ -2,6 +2,9 @@
 //! they do with the C++ server, and other commands look in from outside.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use capio_tests::{Step, Workflow, limit, plain_only};
@@ -244,4 +247,32 @@ fn a_dropped_session_takes_its_directory_with_it() {
         assert!(patient, "{} was left behind", session.display());
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+#[test]
+fn another_user_cannot_reach_a_session() {
+    if plain_only() {
+        return;
+    }
+    let served = two_steps("private").serve(&[]);
+    let mode = fs::metadata(&served.session)
+        .expect("the session is there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o} lets others in");
+    let root = nix::unistd::geteuid().is_root();
+    for socket in [wire::place::SOCKET, "admin.sock"] {
+        let script = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])";
+        let mut other = Command::new("python3");
+        other.args(["-c", script]).arg(served.session.join(socket));
+        let own = other.output().expect("python3 starts");
+        assert!(own.status.success(), "{own:?}");
+        // Only root can become somebody else; the mode speaks for the others.
+        if root {
+            let refused = other.uid(65534).gid(65534).output().expect("it starts");
+            let why = String::from_utf8_lossy(&refused.stderr);
+            assert!(why.contains("PermissionError"), "{refused:?}");
+        }
+    }
+    served.stop();
 }
