@@ -235,14 +235,14 @@ impl Running {
     /// a killed coordinator has left, and then ends by itself.
     fn kill_all(&self) {
         // Again and again: somebody may have forked between look and kill.
-        for round in 0..200 {
+        for round in 0..600 {
             let pids = self.descendants();
             if pids.is_empty() {
                 return;
             }
             for pid in pids
                 .into_iter()
-                .filter(|pid| round > 100 || !is_guardian(*pid))
+                .filter(|pid| round > 500 || !is_guardian(*pid))
             {
                 let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
