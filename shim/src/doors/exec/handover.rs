@@ -1,6 +1,7 @@
 //! Programs that nothing can be preloaded into: what they inherit of the
 //! session is handed over to the kernel.
 
+use super::read_head;
 use crate::calls;
 use crate::descriptors;
 use crate::sys::syscall;
@@ -35,18 +36,8 @@ fn is_static(head: &[u8]) -> bool {
 /// `path` must be a C string.
 unsafe fn is_static_program(path: *const c_char) -> bool {
     let mut head = [0u8; HEAD];
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    // SAFETY: the caller's promise; room for HEAD bytes.
-    let got = unsafe {
-        let fd = syscall!(libc::SYS_openat, libc::AT_FDCWD, path, flags, 0);
-        if fd < 0 {
-            return false;
-        }
-        let got = syscall!(libc::SYS_pread64, fd, head.as_mut_ptr(), HEAD, 0);
-        syscall!(libc::SYS_close, fd);
-        got
-    };
-    let got = usize::try_from(got).unwrap_or(0);
+    // SAFETY: the caller's promise.
+    let got = unsafe { read_head(path, &mut head) };
     head.get(..got).is_some_and(is_static)
 }
 

@@ -49,6 +49,26 @@ pub(crate) unsafe fn is_carried(env: Strings) -> bool {
     unsafe { Plan::new(env).is_complete() }
 }
 
+/// Reads the start of the kernel's file at `path`. Bytes read; 0 also when it
+/// cannot be read.
+///
+/// # Safety
+/// `path` must be a C string.
+unsafe fn read_head(path: *const c_char, into: &mut [u8]) -> usize {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: the caller's promise; the kernel writes no more than there is room.
+    let got = unsafe {
+        let fd = syscall!(libc::SYS_openat, libc::AT_FDCWD, path, flags, 0);
+        if fd < 0 {
+            return 0;
+        }
+        let got = syscall!(libc::SYS_pread64, fd, into.as_mut_ptr(), into.len(), 0);
+        syscall!(libc::SYS_close, fd);
+        got
+    };
+    usize::try_from(got).unwrap_or(0)
+}
+
 /// Calls `exec` with the signals that the program ignores ignored by the kernel.
 fn replacing(exec: impl FnOnce() -> isize) -> isize {
     signals::before_exec();

@@ -2,9 +2,9 @@
 //! that the interpreter gets the script's own path.
 
 use super::carry::Strings;
+use super::read_head;
 use super::scratch::words;
 use crate::place;
-use crate::sys::syscall;
 use core::ffi::c_char;
 use core::ptr;
 use wire::place::RUN;
@@ -69,18 +69,9 @@ impl Line {
 /// `path` must be a C string.
 unsafe fn first_line(path: *const c_char) -> Option<Line> {
     let mut text = [0u8; HEAD + 1];
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    // SAFETY: the caller's promise; room for HEAD bytes.
-    let got = unsafe {
-        let fd = syscall!(libc::SYS_openat, libc::AT_FDCWD, path, flags, 0);
-        if fd < 0 {
-            return None;
-        }
-        let got = syscall!(libc::SYS_pread64, fd, text.as_mut_ptr(), HEAD, 0);
-        syscall!(libc::SYS_close, fd);
-        got
-    };
-    Line::parse(text, usize::try_from(got).ok()?)
+    // SAFETY: the caller's promise.
+    let got = unsafe { read_head(path, text.get_mut(..HEAD)?) };
+    Line::parse(text, got)
 }
 
 /// Whether `path` is a program in the cache.
