@@ -1,34 +1,6 @@
 /* Mappings of files: what they show, what they change, what they outlive, and
  * how they are refused. */
-#include "check.h"
-#include <setjmp.h>
-#include <signal.h>
-#include <sys/mman.h>
-
-enum { PAGE = 4096, ALL = PROT_READ | PROT_WRITE };
-
-static sigjmp_buf escape;
-static volatile sig_atomic_t touching;
-
-static void on_signal(int number)
-{
-    if (touching) siglongjmp(escape, number);
-    fprintf(stderr, "%s where none should be, after %ld checks\n", strsignal(number), checks);
-    _exit(1);
-}
-
-/* The signal that touching a byte brings, 0 for none. */
-static int touch(volatile char *byte, int writes)
-{
-    int number = sigsetjmp(escape, 1);
-    touching = number == 0;
-    if (touching) {
-        char value = *byte;
-        if (writes) *byte = value;
-    }
-    touching = 0;
-    return number;
-}
+#include "mapping.h"
 
 static char byte_at(size_t i)
 {
