@@ -183,8 +183,11 @@ pub struct SessionConfig {
     pub spec: Option<Arc<Spec>>,
     /// Limit of the cache, in bytes.
     pub cache_bytes: u64,
-    /// Directory of the store that the cache spills to.
+    /// Directory of the store that the cache spills to; `None`: one on a local
+    /// device is looked for.
     pub store: Option<PathBuf>,
+    /// Most that the store may take, in bytes; 0: there is none.
+    pub store_bytes: u64,
     /// What is kept when the session drains.
     pub keep: Keep,
     /// Apply `keep` even when the run failed.
@@ -383,6 +386,12 @@ pub struct CacheSnapshot {
     pub used_bytes: u64,
     /// Most ever in use, in bytes.
     pub peak_bytes: u64,
+    /// Moved to the store so far, in bytes.
+    pub spilled_bytes: u64,
+    /// Brought back from there so far, in bytes.
+    pub fetched_bytes: u64,
+    /// What the store holds now, in bytes.
+    pub stored_bytes: u64,
     /// Kind of pages.
     pub pages: Pages,
 }

@@ -30,6 +30,7 @@ impl World {
             spec: None,
             cache_bytes,
             store: None,
+            store_bytes: 0,
             keep: Keep::None,
             keep_on_failure: false,
             strict: false,
@@ -290,7 +291,15 @@ fn ask_anything(client: &mut Client, numbers: &mut Numbers) {
             ofd,
             offset,
             length,
+            thread,
         },
+        26 => Request::Fetch {
+            ofd,
+            offset,
+            length,
+            thread,
+        },
+        27 => Request::Sync { ofd, thread },
         21 => Request::NameOf { ofd },
         22 => Request::SetFlags { ofd, flags },
         23 => Request::Map { ofd, end: length },
@@ -381,6 +390,7 @@ fn a_client_that_scribbles_over_what_it_may_write_harms_nobody_else() {
         ofd,
         offset,
         length,
+        thread: 0,
     });
     assert!(granted == 0 || granted == libc::ENOSPC, "{granted}");
 }
@@ -402,6 +412,7 @@ fn a_full_cache_can_be_filled_again_to_the_same_limit() {
                     ofd,
                     offset: at * STEP,
                     length: STEP,
+                    thread: 0,
                 };
                 match client.tell(&request) {
                     0 => granted += STEP,

@@ -12,7 +12,9 @@
 //! merge as two signals do that arrive while blocked.
 //!
 //! Do not sleep inside a section: what must wait for others leaves it first,
-//! so that the signal interrupts the wait as it would in the kernel.
+//! so that the signal interrupts the wait as it would in the kernel. (The rest
+//! of a long read or write is the exception, as the kernel's wait for a disk
+//! is: `calls::rest`.)
 //!
 //! Cancellation: the shim calls no cancellation point inside, so the deferred
 //! kind (the default) cannot act there. A thread that asked for asynchronous

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize
 use wire::layout::{
     DIRECT, FILE_FINAL, FILE_KERNEL, FILE_MOVING, FileMeta, FileSync, MAP_ENTRIES, MapBlock,
     MetaHeader, OfdMeta, OfdSync, Piece, ProcessMeta, ProcessRecord, SyncHeader, WAIT_NEVER,
-    WAIT_STREAM, meta, sync,
+    WAIT_STREAM, meta, page_of, sync,
 };
 use wire::limits::{CHUNK, MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, PAGE};
 
@@ -349,19 +349,44 @@ impl File {
         session.block(number)
     }
 
-    /// Where the bytes of `piece` lie; `None`: a hole.
+    /// Where the bytes of `piece` can be read; `None`: a hole, or it is in the
+    /// store only.
     #[inline(always)]
     pub(crate) fn piece(self, session: Session, piece: Piece) -> Option<*mut u8> {
-        session.bytes(self.map_entry(session, piece.index), piece.length)
+        let entry = self.map_entry(session, piece.index);
+        session.bytes(page_of(entry), piece.length)
     }
 
-    /// The first offset from `offset` on, below `end`, at which there are
-    /// pages (`data`) or there are none; `None`: no such.
+    /// Where the bytes of `piece` can be written; `None`: to be asked for.
+    #[inline(always)]
+    pub(crate) fn own_piece(self, session: Session, piece: Piece) -> Option<*mut u8> {
+        let entry = self.map_entry(session, piece.index);
+        // No page of the arena has a number with the mark.
+        session.bytes(entry, piece.length)
+    }
+
+    /// Whether `piece` is a hole.
+    #[cold]
+    pub(crate) fn is_hole(self, session: Session, piece: Piece) -> bool {
+        self.map_entry(session, piece.index) == 0
+    }
+
+    /// Whether byte `offset` is in the store only.
+    #[cold]
+    pub(crate) fn is_stored(self, session: Session, offset: u64) -> bool {
+        Piece::at(offset).is_some_and(|piece| {
+            let entry = self.map_entry(session, piece.index);
+            entry != 0 && page_of(entry) == 0
+        })
+    }
+
+    /// The first offset from `offset` on, below `end`, at which there is no hole
+    /// (`data`) or there is one; `None`: no such.
     pub(crate) fn find(self, session: Session, offset: u64, end: u64, data: bool) -> Option<u64> {
         let mut at = offset;
         while at < end {
             let piece = Piece::at(at)?;
-            if self.piece(session, piece).is_some() == data {
+            if self.is_hole(session, piece) != data {
                 return Some(at);
             }
             let direct = (piece.index as usize) < DIRECT;
@@ -376,7 +401,7 @@ impl File {
         None
     }
 
-    /// Bytes below `size` that have pages, in whole pages.
+    /// Bytes below `size` that are in no hole, in whole pages.
     pub(crate) fn allocated(self, session: Session, size: u64) -> u64 {
         let end = size.checked_next_multiple_of(PAGE).unwrap_or(size);
         let (mut total, mut at) = (0u64, 0);

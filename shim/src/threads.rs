@@ -121,7 +121,8 @@ fn claim(threads: &[ThreadRecord]) -> u32 {
 }
 
 /// Holds the pages of one file against reuse, and an owner word if there is
-/// one. No handler of the program runs meanwhile. Do not sleep in it.
+/// one. No handler of the program runs meanwhile. Do not sleep in it, but in
+/// [`Hold::without_pages`].
 pub(crate) struct Hold {
     me: Me,
     word: Option<&'static AtomicU32>,
@@ -198,6 +199,16 @@ impl Hold {
             word: None,
             _critical: critical,
         })
+    }
+
+    /// Does something that waits for others while the word is held, but the
+    /// pages of file `file` are not. A signal's handler runs after it.
+    #[cold]
+    pub(crate) fn without_pages<T>(&self, file: u32, wait: impl FnOnce() -> T) -> T {
+        bump(&self.me.record.hazard);
+        let done = wait();
+        self.me.record.hazard.swap(hazard_of(self.me, file), SeqCst);
+        done
     }
 
     /// The range that is about to be written.

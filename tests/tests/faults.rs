@@ -427,7 +427,7 @@ fn steps_that_wait_for_one_another_are_told_so() {
 }
 
 #[test]
-fn a_full_cache_gives_the_writer_enospc_and_the_session_goes_on() {
+fn a_full_cache_without_a_store_gives_the_writer_enospc_and_the_session_goes_on() {
     if plain_only() {
         return;
     }
@@ -435,7 +435,7 @@ fn a_full_cache_gives_the_writer_enospc_and_the_session_goes_on() {
                   dd if=/dev/zero of=small bs=1M count=4 2> /dev/null && cksum < small > sum";
     let (scratch, finished) = Workflow::new("full")
         .step(Step::sh("fill", script).writes(&["*"]))
-        .start(&["--cache", "32M"])
+        .start(&["--cache", "32M", "--store-size", "0"])
         .finish();
     finished.expect_success();
     finished.expect(

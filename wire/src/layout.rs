@@ -55,12 +55,25 @@ pub const FILE_MOVING: u32 = 32;
 /// are descriptors of.
 pub const FILE_KERNEL: u32 = 64;
 
+/// Bit of a block map's entry: the store holds the piece as it is, or shall hold
+/// it soon. Its page, if it has one, may be read; who is to write asks for it
+/// first, and who finds no page has it fetched.
+pub const ENTRY_STORED: u32 = 1 << 31;
+
+/// Page of the arena (index + 1) of a block map's entry; 0: none.
+#[inline(always)]
+#[must_use]
+pub const fn page_of(entry: u32) -> u32 {
+    entry & !ENTRY_STORED
+}
+
 /// Direct entries of a file's block map: the first [`SEGMENTS`] are the
 /// segments of its first chunk, the others whole chunks.
 pub const DIRECT: usize = 32;
 /// Segments of a file's first chunk: 4 KiB, 4 KiB, 8 KiB, ... 1 MiB, so that
 /// small files take little and each is a power of two of pages.
 pub const SEGMENTS: usize = 10;
+const SEGMENTS_END: u32 = SEGMENTS as u32;
 /// Entries of one map block.
 pub const MAP_ENTRIES: usize = 1024;
 /// First byte that only map blocks reach.
@@ -95,8 +108,8 @@ pub struct FileMeta {
     /// 0: none.
     pub root: AtomicU32,
     reserved: [AtomicU32; 3],
-    /// Block map: page of the arena (index + 1) where a piece starts; 0: a
-    /// hole.
+    /// Block map: page of the arena (index + 1) where a piece starts, and
+    /// [`ENTRY_STORED`]; 0: a hole.
     pub map: [AtomicU32; DIRECT],
 }
 
@@ -305,6 +318,21 @@ impl Piece {
         })
     }
 
+    /// Piece number `index` of any file.
+    #[must_use]
+    pub const fn number(index: u32) -> Self {
+        let (start, length) = match index {
+            0 => (0, PAGE),
+            1..SEGMENTS_END => (PAGE << (index - 1), PAGE << (index - 1)),
+            _ => ((index - SEGMENTS_END + 1) as u64 * CHUNK, CHUNK),
+        };
+        Self {
+            index,
+            start,
+            length,
+        }
+    }
+
     /// The piece after this one; `None` at the end of what a file can hold.
     #[must_use]
     pub fn next(self) -> Option<Self> {
@@ -357,6 +385,7 @@ mod tests {
         let mut expected = 0;
         for index in 0..4000 {
             assert_eq!((piece.index, piece.start), (index, expected));
+            assert_eq!(Piece::number(index), piece);
             for probe in [piece.start, piece.start + piece.length - 1] {
                 assert_eq!(Piece::at(probe), Some(piece));
             }

@@ -229,8 +229,8 @@ pub enum Request<'a> {
         /// Thread record that would wait.
         thread: u32,
     },
-    /// Pages for a write of `length` bytes at `offset`: [`Reply::Ok`] or
-    /// `ENOSPC`.
+    /// Pages for a write of `length` bytes at `offset`: [`Reply::Ok`],
+    /// [`Reply::Wait`] or [`Reply::Soon`] while room is made, `ENOSPC`.
     Grant {
         /// Open file description.
         ofd: u32,
@@ -238,6 +238,29 @@ pub enum Request<'a> {
         offset: u64,
         /// Length in bytes.
         length: u64,
+        /// Thread record that would wait.
+        thread: u32,
+    },
+    /// Brings the piece at `offset` back from the store, and some of the
+    /// `length` bytes from there on: [`Reply::Ok`], [`Reply::Wait`],
+    /// [`Reply::Soon`], `EIO`.
+    Fetch {
+        /// Open file description.
+        ofd: u32,
+        /// Start in bytes.
+        offset: u64,
+        /// Length in bytes.
+        length: u64,
+        /// Thread record that would wait.
+        thread: u32,
+    },
+    /// `fsync(2)`: [`Reply::Ok`], [`Reply::Wait`], [`Reply::Soon`], `EIO`,
+    /// `ENOSPC`.
+    Sync {
+        /// Open file description.
+        ofd: u32,
+        /// Thread record that would wait.
+        thread: u32,
     },
     /// Moves the file into an inode of its own, so that the descriptor can be
     /// mapped: [`Reply::Ok`], [`Reply::Soon`], `ENOMEM`.

@@ -114,10 +114,16 @@ pub(super) struct SessionArgs {
     #[arg(long, value_name = "SIZE", value_parser = super::size::parse_cache)]
     pub(super) cache: Option<u64>,
 
-    /// A directory on a local disk for what the memory does not hold;
-    /// accepted, but not used yet: a writer that fills the cache gets ENOSPC
+    /// A directory on a local disk for what the memory does not hold [default:
+    /// TMPDIR, /var/tmp, /tmp or the session's directory, whichever is on a
+    /// disk]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) store: Option<PathBuf>,
+
+    /// Most that may lie there; 0: nothing, and a writer that fills the cache
+    /// gets ENOSPC [default: all that is free]
+    #[arg(long, value_name = "SIZE", value_parser = super::size::parse)]
+    pub(super) store_size: Option<u64>,
 
     /// Which files to write to disk at the end: those the specification calls
     /// permanent; these and what no step read; all; or none

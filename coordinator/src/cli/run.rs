@@ -261,9 +261,6 @@ pub(super) fn config(
 ) -> Result<SessionConfig, Failure> {
     let spec = spec.map(|spec| spec::load(spec, &dir)).transpose()?;
     let name = spec.as_deref().map(spec::name);
-    if args.store.is_some() {
-        tracing::warn!("--store is not used yet: all files stay in the cache");
-    }
     let store = args.store.as_deref().map(std::path::absolute).transpose();
     Ok(SessionConfig {
         workflow: place::workflow_name(args.workflow.as_deref(), name)?,
@@ -271,6 +268,7 @@ pub(super) fn config(
         spec,
         cache_bytes: args.cache.unwrap_or_else(size::default_cache),
         store: store.map_err(Failure::usage)?,
+        store_bytes: args.store_size.unwrap_or(u64::MAX),
         keep: args.keep,
         keep_on_failure: args.keep_on_failure,
         strict: args.strict,

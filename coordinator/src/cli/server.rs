@@ -114,6 +114,7 @@ fn config(args: &Arguments) -> Result<SessionConfig, Failure> {
         spec,
         cache_bytes: size::default_cache(),
         store: None,
+        store_bytes: u64::MAX,
         keep: Keep::Outputs,
         // A harness ends its programs as it likes; what they left is wanted.
         keep_on_failure: true,

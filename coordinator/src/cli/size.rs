@@ -12,17 +12,26 @@ const SMALLEST: u64 = 16 << 20;
 ///
 /// # Errors
 /// A sentence with an example.
-pub fn parse_cache(text: &str) -> Result<u64, String> {
+pub fn parse(text: &str) -> Result<u64, String> {
     let size: ByteSize = text.parse().map_err(|_| {
         format!("`{text}` is no size; write it like 512MiB, 4GiB or 4G (1 GiB = 2^30, 1 G = 10^9)")
     })?;
-    if size.as_u64() < SMALLEST {
+    Ok(size.as_u64())
+}
+
+/// [`parse`] of the size of a cache.
+///
+/// # Errors
+/// As there, or that it is too small.
+pub fn parse_cache(text: &str) -> Result<u64, String> {
+    let size = parse(text)?;
+    if size < SMALLEST {
         return Err(format!(
             "{text} is too small for a cache; give at least {}",
             ByteSize(SMALLEST)
         ));
     }
-    Ok(size.as_u64())
+    Ok(size)
 }
 
 /// A quarter of the memory that this process may use.

@@ -258,6 +258,9 @@ pub(crate) mod tests {
                 used_bytes: 0,
                 peak_bytes: 5 << 20,
                 pages: Pages::TransparentHuge,
+                spilled_bytes: 3 << 20,
+                fetched_bytes: 1 << 20,
+                stored_bytes: 0,
             },
             warnings: vec!["step x joined after it had ended".into()],
             ..Snapshot::default()

@@ -58,6 +58,10 @@ impl fmt::Display for Report {
                 "cache: at most {peak} of {limit} in use ({} pages)",
                 cache.pages
             )?;
+            if cache.spilled_bytes > 0 {
+                let (spilled, fetched) = (bytes(cache.spilled_bytes), bytes(cache.fetched_bytes));
+                writeln!(f, "store: {spilled} moved there, {fetched} brought back")?;
+            }
         }
         let deadlock = self.deadlock.as_deref();
         let others = self.warnings.iter().map(String::as_str);
@@ -199,6 +203,7 @@ kept 1 file (2.0 KiB, in 0.000 s):
 dropped 1 file (3.0 MiB):
   /w/out.sam (3.0 MiB)
 cache: at most 5.0 MiB of 256.0 MiB in use (transparent huge pages)
+store: 3.0 MiB moved there, 1.0 MiB brought back
 warning: step x joined after it had ended
 ";
         assert_eq!(report.to_string(), expected);

@@ -104,12 +104,12 @@ impl Engine {
         }
     }
 
-    fn read_cached(&self, record: u32, offset: u64, length: u32) -> Vec<u8> {
+    fn read_cached(&self, record: u32, offset: u64, length: u32) -> Result<Vec<u8>, i32> {
         let end = self.records.size(record);
         let length = end.saturating_sub(offset).min(u64::from(length));
         let mut bytes = vec![0; length as usize];
-        self.records.read(record, offset, &mut bytes);
-        bytes
+        self.records.read(record, offset, &mut bytes)?;
+        Ok(bytes)
     }
 }
 
@@ -138,7 +138,9 @@ impl Admin for EngineAdmin {
         let mut engine = lock(&self.0);
         let source = engine.source(path)?;
         match source {
-            Source::Cached(record) => Ok(engine.read_cached(record, offset, len)),
+            Source::Cached(record) => engine
+                .read_cached(record, offset, len)
+                .map_err(|error| AdminError::path(path, error)),
             Source::Disk(lower) => {
                 drop(engine);
                 let fail = |error: std::io::Error| {

@@ -8,18 +8,14 @@
 //! own keeps some chunks ready ahead of need, as faulting one in takes longer
 //! than filling it.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use wire::limits::{CHUNK, PAGE};
 
+use super::halves::{CHUNK_PAGES, Halves, order_of};
 use super::shm::Shared;
 
-/// Pages of a chunk.
-const CHUNK_PAGES: u32 = (CHUNK / PAGE) as u32;
-/// Order of a whole chunk: `PAGE << ORDERS == CHUNK`.
-const ORDERS: usize = 9;
 /// Chunks that the background thread keeps ready, at most: a gibibyte.
 const READY: usize = 512;
 /// Priority of that thread (`nice`): programs come first; who finds no chunk
@@ -35,12 +31,6 @@ pub(super) struct Run {
     pub bytes: u64,
 }
 
-impl Run {
-    fn order(self) -> usize {
-        ((self.bytes / PAGE).trailing_zeros() as usize).min(ORDERS)
-    }
-}
-
 #[derive(Default)]
 struct State {
     /// Chunks never used start here.
@@ -52,8 +42,8 @@ struct State {
     ready: Vec<u32>,
     /// Backed, with old content.
     dirty: Vec<u32>,
-    /// Free parts of split chunks by order: page numbers.
-    parts: [BTreeSet<u32>; ORDERS],
+    /// Free parts of split chunks.
+    parts: Halves,
     used: u64,
     peak: u64,
     /// Chunks that stand for memory elsewhere.
@@ -160,19 +150,13 @@ impl Arena {
     }
 
     fn take_part(&self, state: &mut State, bytes: u64) -> Option<Run> {
-        let order = Run { page: 0, bytes }.order();
-        let found = (order..ORDERS).find(|&o| state.parts.get(o).is_some_and(|p| !p.is_empty()));
-        let (page, from) = if let Some(from) = found {
-            (state.parts.get_mut(from)?.pop_first()?, from)
-        } else {
-            (self.take_chunk(state)? * CHUNK_PAGES, ORDERS)
-        };
-        for split in order..from {
-            let _ = state.parts.get_mut(split)?.insert(page + (1 << split));
-        }
-        if found.is_some() {
+        let order = order_of(bytes);
+        if let Some(page) = state.parts.take(order) {
             self.shared.arena.zero(u64::from(page) * PAGE, bytes);
+            return Some(Run { page, bytes });
         }
+        let chunk = self.take_chunk(state)?;
+        let page = state.parts.take_from(chunk, order);
         Some(Run { page, bytes })
     }
 
@@ -180,20 +164,13 @@ impl Arena {
     pub(super) fn give(&self, run: Run) {
         let mut state = self.state();
         state.used = state.used.saturating_sub(run.bytes);
-        let (mut page, mut order) = (run.page, run.order());
-        while order < ORDERS {
-            let buddy = page ^ (1 << order);
-            let Some(parts) = state.parts.get_mut(order) else {
-                return;
-            };
-            if !parts.remove(&buddy) {
-                parts.insert(page);
-                return;
-            }
-            page = page.min(buddy);
-            order += 1;
-        }
-        state.dirty.push(page / CHUNK_PAGES);
+        let whole = if run.bytes == CHUNK {
+            Some(run.page / CHUNK_PAGES)
+        } else {
+            state.parts.give(run.page, order_of(run.bytes))
+        };
+        let Some(chunk) = whole else { return };
+        state.dirty.push(chunk);
         if state.ready.len() < self.ready_target {
             self.wanted.notify_one();
         }

@@ -417,12 +417,12 @@ impl Engine {
                 }
             }
             libc::FALLOC_FL_ZERO_RANGE => {
-                self.records.punch(record, offset, end);
+                self.records.punch(record, offset, end)?;
                 if grows {
                     self.records.grow(record, end)?;
                 }
             }
-            PUNCH => self.records.punch(record, offset, end),
+            PUNCH => self.records.punch(record, offset, end)?,
             _ => return Err(libc::EOPNOTSUPP),
         }
         self.modified(inode, record);

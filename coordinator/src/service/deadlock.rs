@@ -51,6 +51,11 @@ impl Engine {
             return;
         }
         self.quiet.looked = Some(now);
+        if self.room.has_stalls() {
+            // The store ends those, not another process.
+            self.quiet.since = None;
+            return;
+        }
         let waits = self.data_waits();
         if (self.waiters.is_empty() && waits.is_empty()) || !self.all_asleep() {
             self.quiet.since = None;

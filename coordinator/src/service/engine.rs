@@ -19,6 +19,7 @@ use super::names::{Inode, Names, Walk};
 use super::opens::{Ofds, Watch};
 use super::processes::Processes;
 use super::records::Records;
+use super::room::Room;
 use super::shm::Shared;
 use super::stats::Stats;
 use crate::flow::{Effect, FileId, Flow, Missing, Resolution, StepId, WaitFor, WaitId, Warning};
@@ -113,6 +114,7 @@ pub(super) struct Engine {
     pub(super) rescan_at: Option<Instant>,
     pub(super) runs: HashMap<StepId, StepRun>,
     pub(super) quiet: Quiet,
+    pub(super) room: Room,
 }
 
 /// What an engine is made of.
@@ -163,6 +165,7 @@ impl Engine {
             rescan_at: None,
             runs: HashMap::new(),
             quiet: Quiet::default(),
+            room: Room::default(),
         }
     }
 
@@ -278,7 +281,15 @@ impl Engine {
                 ofd,
                 offset,
                 length,
-            } => self.grant(ofd, offset, length),
+                thread,
+            } => self.grant(client, ofd, offset, length, thread),
+            Request::Fetch {
+                ofd,
+                offset,
+                length,
+                thread,
+            } => self.fetch(client, ofd, offset, length, thread),
+            Request::Sync { ofd, thread } => self.sync(client, ofd, thread),
             Request::Map { ofd, end } => self.map(ofd, end),
             Request::HandOver { ofd } => self.hand_over(ofd),
             Request::Published { ofd, start, end } => self.published(ofd, start, end),
@@ -387,6 +398,7 @@ impl Engine {
         }
         self.waiting.retain(|(owner, _), _| *owner != process);
         self.verdicts.retain(|(owner, _), _| *owner != process);
+        self.forget_stalls(process);
     }
 
     /// Carries out what the state machine has decided.

@@ -17,16 +17,19 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
-use wire::layout::{FILE_KERNEL, FILE_MOVING};
+use wire::layout::{FILE_KERNEL, FILE_MOVING, Piece, page_of};
 use wire::limits::{CHUNK, MAX_FILE_SIZE, PAGE};
 use wire::message::Target;
 
-use super::arena::Run;
 use super::attributes::Aim;
 use super::engine::{Answer, Client, Engine, Outcome};
 use super::names::Node;
 use super::records::{Hazard, Records};
+use super::room::Hope;
 use crate::flow::{FileId, Reading, WaitFor};
+
+/// There is no room in the cache now: an error number of no call here.
+const FULL: i32 = libc::ENOBUFS;
 
 /// Bytes that are moved before others get their turn.
 const PART: u64 = 16 << 20;
@@ -52,6 +55,8 @@ pub(super) struct Move {
     done: u64,
     /// So many of them have pages.
     bytes: u64,
+    /// It goes on when there is room.
+    starved: bool,
 }
 
 fn errno(error: &io::Error) -> i32 {
@@ -134,12 +139,27 @@ impl Records {
         self.kernel.contains_key(&record)
     }
 
+    /// Whether the move waits for room in the cache.
+    fn is_starved(&self, record: u32) -> bool {
+        let going = self.moving.get(&record);
+        going.is_some_and(|going| going.starved)
+    }
+
+    /// There will be no room: what was moved goes back.
+    fn undo_move(&mut self, record: u32) {
+        if let Some(going) = self.moving.remove(&record) {
+            self.bring_back(record, going.done);
+            self.end_move(record, false);
+        }
+    }
+
     /// Brings the file's bytes into the inode at `reservation`, or goes on with
     /// that; `false`: not all are there yet.
     ///
     /// # Errors
-    /// `ENOMEM`: the cache or the file system has no room; what the kernel says.
-    pub(super) fn move_out(&mut self, record: u32, reservation: &Path) -> Result<bool, i32> {
+    /// `ENOMEM`: the file system has no room; [`FULL`]: the cache has none now;
+    /// what the kernel says.
+    fn move_out(&mut self, record: u32, reservation: &Path) -> Result<bool, i32> {
         if !self.is_kernel(record) {
             self.begin_move(record, reservation)?;
         }
@@ -148,8 +168,11 @@ impl Records {
 
     fn begin_move(&mut self, record: u32, reservation: &Path) -> Result<(), i32> {
         let file = File::open(reservation).map_err(|error| errno(&error))?;
-        if !has_room(&file, self.allocated(record)) || !self.arena.lend(1) {
+        if !has_room(&file, self.allocated(record)) {
             return Err(libc::ENOMEM);
+        }
+        if !self.arena.lend(1) {
+            return Err(FULL);
         }
         // Writers wait from now on; the size cannot change.
         self.set_flags(record, FILE_MOVING);
@@ -167,6 +190,7 @@ impl Records {
             under_way,
             done: 0,
             bytes: 0,
+            starved: false,
         };
         self.moving.insert(record, going);
         sized.inspect_err(|_| {
@@ -208,18 +232,20 @@ impl Records {
     fn move_part(&mut self, record: u32, going: &mut Move, inode: &File) -> Result<bool, i32> {
         let size = self.size(record);
         let enough = going.bytes + PART;
-        for (piece, page) in self.backed(record, going.done, size) {
+        for (piece, entry) in self.pieces(record, going.done, size) {
             if going.bytes >= enough {
                 return Ok(false);
             }
+            let needed = (going.bytes + piece.length).div_ceil(CHUNK);
+            going.starved = self.lend_up_to(record, needed).is_err();
+            if going.starved {
+                return Ok(false);
+            }
             let length = piece.length.min(size - piece.start);
-            let from = u64::from(page) * PAGE;
-            let copied = self.shared.arena.write_to(from, length, inode, piece.start);
-            copied.map_err(|error| errno(&error))?;
-            self.free_piece(record, piece.index, page, piece.length);
+            self.copy_piece(record, piece, entry, length, inode)?;
+            self.remove_piece(record, piece.index);
             going.done = piece.start + piece.length;
             going.bytes += piece.length;
-            self.lend_up_to(record, going.bytes.div_ceil(CHUNK))?;
         }
         if let Some(backed) = self.kernel.get_mut(&record)
             && going.bytes >= size
@@ -248,11 +274,24 @@ impl Records {
         Ok(())
     }
 
-    fn free_piece(&mut self, record: u32, index: u32, page: u32, bytes: u64) {
-        if let Some(entry) = self.entry(record, index) {
-            entry.store(0, SeqCst);
-            self.retire(record, vec![Run { page, bytes }]);
+    /// Copies `length` bytes of a piece into the inode.
+    fn copy_piece(
+        &self,
+        record: u32,
+        piece: Piece,
+        entry: u32,
+        length: u64,
+        inode: &File,
+    ) -> Result<(), i32> {
+        if let Some(page) = page_of(entry).checked_sub(1) {
+            let from = u64::from(page) * PAGE;
+            let copied = self.shared.arena.write_to(from, length, inode, piece.start);
+            return copied.map_err(|error| errno(&error));
         }
+        let mut bytes = vec![0; length as usize];
+        self.read_stored(record, piece, 0, &mut bytes)?;
+        let copied = inode.write_all_at(&bytes, piece.start);
+        copied.map_err(|error| errno(&error))
     }
 
     /// Undoes what was moved.
@@ -442,25 +481,46 @@ impl Records {
         let _ = self.lend_up_to(record, allocated.div_ceil(CHUNK));
         self.shared.wake_file(record);
     }
-
-    /// Goes on with moves that nobody asks for any more.
-    pub(super) fn drive_moves(&mut self) {
-        let records: Vec<u32> = self.moving.keys().copied().collect();
-        for record in records {
-            // Who asked is told when it asks again.
-            let _ = self.go_on(record);
-        }
-    }
 }
 
 impl Engine {
+    /// Goes on with moves that nobody asks for any more.
+    pub(super) fn drive_moves(&mut self) {
+        let records: Vec<u32> = self.records.moving.keys().copied().collect();
+        for record in records {
+            // Who asked is told when it asks again.
+            let _ = self.records.go_on(record);
+            let _ = self.feed(record);
+        }
+    }
+
+    /// Makes room for a move that needs some.
+    fn feed(&mut self, record: u32) -> Result<(), i32> {
+        if !self.records.is_starved(record) || self.make_room(CHUNK) != Hope::None {
+            return Ok(());
+        }
+        self.records.undo_move(record);
+        Err(libc::ENOMEM)
+    }
+
+    /// Brings the file into its inode, making room for that; `false`: not all
+    /// of it is there yet.
+    fn bring_out(&mut self, record: u32) -> Result<bool, i32> {
+        let reservation = self.ofds.reservation(record);
+        match self.records.move_out(record, &reservation) {
+            Ok(false) => self.feed(record).map(|()| false),
+            Err(FULL) if self.make_room(CHUNK) != Hope::None => Ok(false),
+            Err(FULL) => Err(libc::ENOMEM),
+            done => done,
+        }
+    }
+
     /// Makes the file of a description one that the kernel can map; up to
     /// `end`, if that is not 0, a mapping will be written to.
     pub(super) fn map(&mut self, ofd: u32, end: u64) -> Outcome {
         let ofd = self.ofds.get(ofd).ok_or(libc::EBADF)?;
         let (inode, record, writes) = (ofd.inode, ofd.record, ofd.writes());
-        let reservation = self.ofds.reservation(record);
-        if !self.records.move_out(record, &reservation)? {
+        if !self.bring_out(record)? {
             return Ok(Answer::Soon);
         }
         if end > 0 && writes {
@@ -518,8 +578,7 @@ impl Engine {
         // A linker makes its program executable at the end.
         self.permitted(inode, wanted)?;
         self.mark_consumed(client, inode);
-        let reservation = self.ofds.reservation(record);
-        if !self.records.move_out(record, &reservation)? {
+        if !self.bring_out(record)? {
             return Ok(Answer::Soon);
         }
         let name = super::calls::last_component(&path);
@@ -567,7 +626,12 @@ mod tests {
 
         fn moved(&mut self, file: u32) -> Result<(), i32> {
             let path = self.path();
-            while !self.records.move_out(file, &path)? {}
+            while !self.records.move_out(file, &path)? {
+                if self.records.is_starved(file) {
+                    self.records.undo_move(file);
+                    return Err(libc::ENOMEM);
+                }
+            }
             Ok(())
         }
     }
@@ -587,7 +651,7 @@ mod tests {
         world.moved(file).unwrap();
         let size = world.records.size(file);
         let mut content = vec![9; size as usize];
-        world.records.read(file, 0, &mut content);
+        world.records.read(file, 0, &mut content).unwrap();
         assert_eq!(&content[..5000], &head[..]);
         assert_eq!(&content[80 * CHUNK as usize + 3..], &tail[..]);
         assert!(
@@ -598,10 +662,10 @@ mod tests {
         assert!(world.records.allocated(file) < 9 * CHUNK);
         assert!(world.records.arena.usage().1 <= 9 * CHUNK);
         assert_eq!(
-            world.records.grant(file, 40 * CHUNK, 9 * CHUNK),
+            world.records.grant(file, 40 * CHUNK, 9 * CHUNK, None),
             Err(libc::ENOSPC)
         );
-        assert_eq!(world.records.grant(file, 40 * CHUNK, 100), Ok(()));
+        assert_eq!(world.records.grant(file, 40 * CHUNK, 100, None), Ok(true));
     }
 
     #[test]
@@ -612,9 +676,9 @@ mod tests {
         world.records.write(file, 0, &bytes).unwrap();
         let other = world.records.create(2, &Attr::default()).unwrap();
         world.records.write(other, 0, &[1; 4096]).unwrap();
-        assert_eq!(world.moved(file), Err(libc::ENOMEM));
+        assert_eq!(world.moved(file), Err(FULL));
         let mut content = vec![0; bytes.len()];
-        world.records.read(file, 0, &mut content);
+        world.records.read(file, 0, &mut content).unwrap();
         assert_eq!(content, bytes);
         assert!(!world.records.is_kernel(file));
         assert_eq!(std::fs::metadata(world.path()).unwrap().blocks(), 0);
@@ -629,7 +693,7 @@ mod tests {
         world.moved(file).unwrap();
         assert_eq!(std::fs::read(world.path()).unwrap(), bytes);
         let mut content = vec![0; bytes.len()];
-        world.records.read(file, 0, &mut content);
+        world.records.read(file, 0, &mut content).unwrap();
         assert_eq!(content, bytes);
         assert!(world.records.arena.usage().1 <= 4 * CHUNK);
         assert_eq!(world.records.charge(file, 5 * CHUNK), Err(libc::ENOSPC));

@@ -120,7 +120,8 @@ impl Engine {
     /// are gone.
     pub(super) fn tick(&mut self, now: Instant) {
         self.records.reap_limbo();
-        self.records.drive_moves();
+        self.tick_room();
+        self.drive_moves();
         if self.rescan_at.is_some_and(|at| at <= now) {
             self.rescan(now);
             self.drain_closes();

@@ -4,11 +4,13 @@
 mod admin;
 mod arena;
 mod attributes;
+mod below;
 mod calls;
 mod deadlock;
 mod engine;
 mod export;
 mod guardian;
+mod halves;
 mod journal;
 mod kernel;
 mod members;
@@ -18,11 +20,13 @@ mod proc_scan;
 mod processes;
 mod records;
 mod renames;
+mod room;
 mod server;
 mod shm;
 mod snapshot;
 mod start;
 mod stats;
+mod store;
 
 pub use journal::settle;
 pub use start::{session_dir, sessions, start};

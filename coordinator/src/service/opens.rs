@@ -458,6 +458,7 @@ impl Engine {
             return Err(error);
         }
         self.records.set_attr(record, &attr);
+        self.room.is_idle(inode, record);
         if let Some(file) = self.names.file_mut(inode) {
             file.record = Some(record);
             file.seen = Some(super::names::seen(&meta));
@@ -534,6 +535,7 @@ impl Engine {
         if reads {
             self.mark_consumed(client, inode);
         }
+        self.room.is_used(record);
         if let Some(file) = self.names.file_mut(inode) {
             file.open += 1;
             file.writers += u32::from(writes);
@@ -558,7 +560,7 @@ impl Engine {
             self.flow.writer_opened(FileId(inode), client.step);
             if self.records.size(record) == 0 {
                 // Ahead of the first write; without space that one will tell.
-                let _ = self.records.grant(record, 0, 1);
+                let _ = self.records.grant(record, 0, 1, None);
             }
         }
         Ok(Answer::Opened(id, fd))
@@ -675,6 +677,9 @@ impl Engine {
             return;
         };
         file.open = file.open.saturating_sub(1);
+        if file.open == 0 {
+            self.room.is_idle(ofd.inode, ofd.record);
+        }
         // Who was killed may have written more than it has counted.
         file.modified |= written > 0 || killed.is_some();
         if ofd.writes() {
@@ -718,6 +723,7 @@ impl Engine {
 
     fn drop_record(&mut self, record: u32) {
         self.ofds.unreserve(record);
+        self.room.is_used(record);
         self.records.release(record);
     }
 
@@ -733,18 +739,6 @@ impl Engine {
         self.rescan_at = (!young.is_empty()).then(|| now + ON_ITS_WAY);
         let gone: Vec<u32> = gone.into_iter().map(|(id, _)| *id).collect();
         gone.into_iter().for_each(|id| self.closed(id));
-    }
-
-    /// Pages for a write.
-    pub(super) fn grant(&mut self, ofd: u32, offset: u64, length: u64) -> Outcome {
-        let ofd = self
-            .ofds
-            .get(ofd)
-            .filter(|ofd| ofd.writes())
-            .ok_or(libc::EBADF)?;
-        let record = ofd.record;
-        self.records.grant(record, offset, length)?;
-        Ok(Answer::Ok)
     }
 
     /// A range beyond the frontier is written.
@@ -784,7 +778,10 @@ impl Engine {
             let known = self.records.is_used(record);
             let from = start.max(self.records.size(record));
             if known && from < end {
-                self.records.wipe(record, from, end);
+                if self.records.wipe(record, from, end).is_err() {
+                    // Nobody may take it for the bytes of somebody alive.
+                    self.records.settle(record, true);
+                }
                 self.records.cut_kernel(record);
             }
         }

@@ -7,11 +7,13 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use wire::layout::{
-    DIRECT, FILE_FAILED, FILE_FINAL, FILE_STREAM, FILE_WITHHELD, MAP_ENTRIES, Piece,
+    DIRECT, ENTRY_STORED, FILE_FAILED, FILE_FINAL, FILE_STREAM, FILE_WITHHELD, MAP_ENTRIES, Piece,
+    page_of,
 };
 use wire::limits::{CHUNK, MAX_FILE_SIZE, MAX_FILES, MAX_MAP_BLOCKS, MAX_PROCESSES, PAGE};
 
 use super::arena::{Arena, Run};
+use super::below::{Asker, Below};
 use super::kernel::{Backed, Move};
 use super::names::Attr;
 use super::shm::Shared;
@@ -40,6 +42,8 @@ pub(super) struct Records {
     pub(super) kernel: HashMap<u32, Backed>,
     /// Those of them that are on their way.
     pub(super) moving: HashMap<u32, Move>,
+    /// What is in the store of all others.
+    pub(super) below: Below,
     free: Vec<u32>,
     next: u32,
     free_blocks: Vec<u32>,
@@ -63,6 +67,7 @@ impl Records {
             arena,
             kernel: HashMap::new(),
             moving: HashMap::new(),
+            below: Below::default(),
             free: Vec::new(),
             next: 0,
             free_blocks: Vec::new(),
@@ -260,19 +265,32 @@ impl Records {
     /// as far as grants that nobody has filled yet stay under an eighth of the
     /// cache. The rest of a long write is asked for when it gets there.
     ///
+    /// `false`: the first byte comes back from the store, and `asker` is woken
+    /// when it is there.
+    ///
     /// # Errors
-    /// `EFBIG`, or `ENOSPC` when not even the first byte can be had.
-    pub(super) fn grant(&mut self, record: u32, offset: u64, length: u64) -> Result<(), i32> {
+    /// `EFBIG`, or `ENOSPC` when not even the first byte can be had; `EIO`.
+    pub(super) fn grant(
+        &mut self,
+        record: u32,
+        offset: u64,
+        length: u64,
+        asker: Option<Asker>,
+    ) -> Result<bool, i32> {
         if self.is_kernel(record) {
-            return self.grant_kernel(record, offset, length);
+            return self.grant_kernel(record, offset, length).map(|()| true);
         }
         let end = offset
             .checked_add(length)
             .ok_or(libc::EFBIG)?
             .min(MAX_FILE_SIZE);
         let first = Piece::at(offset).ok_or(libc::EFBIG)?;
+        if !self.reclaim(record, first, asker)? {
+            return Ok(false);
+        }
         let had = self.arena.usage().1;
         self.back(record, first)?;
+        self.asked_for(record, first);
         let allowance = self.allowance();
         let asked = end.saturating_sub(first.start).min(allowance);
         let ahead = end.min(AHEAD).min(allowance.saturating_sub(asked));
@@ -280,7 +298,7 @@ impl Records {
         let given = self.arena.usage().1.saturating_sub(had);
         *self.outstanding.entry(record).or_default() += given;
         self.outstanding_sum += given;
-        Ok(())
+        Ok(true)
     }
 
     /// Backs whole pieces after `piece` as far as `end`, while there is space.
@@ -319,7 +337,8 @@ impl Records {
         pieces.iter().map(|(piece, _)| beyond(piece)).sum()
     }
 
-    /// Puts pages under all of the range, or none of it is promised.
+    /// Puts pages under all of the range, or none of it is promised. What the
+    /// cache has no room for the store shall have.
     ///
     /// # Errors
     /// `ENOSPC`, `EFBIG`.
@@ -329,8 +348,13 @@ impl Records {
             return self.reserve_kernel(record, offset, end);
         }
         let (limit, used, _) = self.arena.usage();
-        if self.missing(record, offset, end, limit - used.min(limit)) {
+        let free = limit.saturating_sub(used);
+        let below = self.store_usage().free;
+        if self.missing(record, offset, end, free.saturating_add(below)) {
             return Err(libc::ENOSPC);
+        }
+        if self.has_store() && self.missing(record, offset, end, free / 2) {
+            return Ok(());
         }
         let mut at = Piece::at(offset);
         while let Some(piece) = at
@@ -361,6 +385,14 @@ impl Records {
 
     /// Pieces from `from` on that have pages: piece and page number.
     pub(super) fn backed(&self, record: u32, from: u64, end: u64) -> Vec<(Piece, u32)> {
+        let pieces = self.pieces(record, from, end).into_iter();
+        pieces
+            .filter_map(|(piece, entry)| Some((piece, page_of(entry).checked_sub(1)?)))
+            .collect()
+    }
+
+    /// Pieces from `from` on that are no holes: piece and entry.
+    pub(super) fn pieces(&self, record: u32, from: u64, end: u64) -> Vec<(Piece, u32)> {
         let mut found = Vec::new();
         let mut at = Piece::at(from);
         let has_far = self.shared.file(record).root.load(Relaxed) != 0;
@@ -368,11 +400,11 @@ impl Records {
             && piece.start < end
             && (has_far || (piece.index as usize) < DIRECT)
         {
-            let page = self
+            let entry = self
                 .entry(record, piece.index)
                 .map_or(0, |entry| entry.load(Relaxed));
-            if let Some(page) = page.checked_sub(1) {
-                found.push((piece, page));
+            if entry != 0 {
+                found.push((piece, entry));
             }
             at = self.skip_blocks(record, piece).or_else(|| piece.next());
         }
@@ -391,32 +423,42 @@ impl Records {
             .filter(|p| *p != piece)
     }
 
-    /// Bytes of memory that the file takes.
+    /// Bytes that the file takes in the cache or below.
     #[must_use]
     pub(super) fn allocated(&self, record: u32) -> u64 {
         if let Some(bytes) = self.allocated_kernel(record) {
             return bytes;
         }
         let size = self.size(record);
-        let pieces = self.backed(record, 0, size);
+        let pieces = self.pieces(record, 0, size);
         let used = |piece: &Piece| (size - piece.start).min(piece.length).div_ceil(PAGE) * PAGE;
         pieces.iter().map(|(piece, _)| used(piece)).sum()
     }
 
     /// Takes away the pages of all pieces that start at `from` or later.
     pub(super) fn drop_pieces(&mut self, record: u32, from: u64) {
-        let pieces = self.backed(record, from, MAX_FILE_SIZE);
+        let pieces = self.pieces(record, from, MAX_FILE_SIZE).into_iter();
+        let all: Vec<u32> = pieces
+            .filter(|(piece, _)| piece.start >= from)
+            .map(|(piece, _)| piece.index)
+            .collect();
+        self.remove_pieces(record, &all);
+    }
+
+    /// Makes a piece a hole.
+    pub(super) fn remove_piece(&mut self, record: u32, index: u32) {
+        self.remove_pieces(record, &[index]);
+    }
+
+    fn remove_pieces(&mut self, record: u32, indices: &[u32]) {
         let mut dropped = Vec::new();
-        for (piece, page) in pieces {
-            if piece.start >= from
-                && let Some(entry) = self.entry(record, piece.index)
-            {
-                entry.store(0, SeqCst);
-                dropped.push(Run {
-                    page,
-                    bytes: piece.length,
-                });
+        for &index in indices {
+            let old = self.entry(record, index).map_or(0, |e| e.swap(0, SeqCst));
+            if old & ENTRY_STORED != 0 {
+                self.forget(record, index);
             }
+            let bytes = Piece::number(index).length;
+            dropped.extend(page_of(old).checked_sub(1).map(|page| Run { page, bytes }));
         }
         if !dropped.is_empty() {
             self.retire(record, dropped);
@@ -428,7 +470,7 @@ impl Records {
         let seen = self.hazards(record);
         for run in runs {
             if seen.is_empty() {
-                self.arena.give(run);
+                self.give_back(run);
             } else {
                 self.limbo.push(Limbo {
                     run,
@@ -474,7 +516,7 @@ impl Records {
         for mut entry in limbo {
             entry.seen.retain(|hazard| self.is_under_way(hazard));
             if entry.seen.is_empty() {
-                self.arena.give(entry.run);
+                self.give_back(entry.run);
             } else {
                 self.limbo.push(entry);
             }
@@ -482,11 +524,16 @@ impl Records {
         !self.limbo.is_empty()
     }
 
+    /// Bytes that will be free once nobody copies from them any more.
+    pub(super) fn in_limbo(&self) -> u64 {
+        self.limbo.iter().map(|entry| entry.run.bytes).sum()
+    }
+
     /// Sets the size; what is cut off is gone and reads as zeros if the file
     /// grows again.
     ///
     /// # Errors
-    /// What the kernel says, of a file that it has.
+    /// What the kernel says, of a file that it has; what the store says.
     pub(super) fn truncate(&mut self, record: u32, size: u64) -> Result<(), i32> {
         self.truncate_kernel(record, size)?;
         let old = self.size(record);
@@ -496,7 +543,7 @@ impl Records {
             sync.frontier.fetch_min(size, SeqCst);
             self.clip_withheld(record, size);
             self.drop_pieces(record, size);
-            self.wipe(record, size, old);
+            self.wipe(record, size, old)?;
         }
         self.shared.wake_file(record);
         Ok(())
@@ -522,37 +569,51 @@ impl Records {
         self.outstanding_sum = self.outstanding_sum.saturating_sub(bytes);
     }
 
-    /// Writes zeros over what has pages in the range.
-    pub(super) fn wipe(&self, record: u32, start: u64, end: u64) {
+    /// Writes zeros over what is no hole in the range.
+    ///
+    /// # Errors
+    /// `ENOSPC`, `EIO`: the store could not be changed.
+    pub(super) fn wipe(&mut self, record: u32, start: u64, end: u64) -> Result<(), i32> {
         let from = Piece::at(start).map_or(start, |piece| piece.start);
-        for (piece, page) in self.backed(record, from, end.min(MAX_FILE_SIZE)) {
-            let first = start.max(piece.start);
-            let last = end.min(piece.start + piece.length);
-            if first < last {
-                let offset = u64::from(page) * PAGE + (first - piece.start);
-                self.shared.arena.zero(offset, last - first);
+        for (piece, entry) in self.pieces(record, from, end.min(MAX_FILE_SIZE)) {
+            let first = start.max(piece.start) - piece.start;
+            let last = end
+                .min(piece.start + piece.length)
+                .saturating_sub(piece.start);
+            if first >= last {
+                continue;
             }
+            let Some(page) = page_of(entry).checked_sub(1) else {
+                self.patch_stored(record, piece, |bytes| {
+                    let range = bytes.get_mut(first as usize..last as usize);
+                    range.unwrap_or_default().fill(0);
+                })?;
+                continue;
+            };
+            if entry & ENTRY_STORED != 0 {
+                self.unmark(record, piece.index);
+            }
+            let offset = u64::from(page) * PAGE + first;
+            self.shared.arena.zero(offset, last - first);
         }
+        Ok(())
     }
 
     /// Makes a hole: frees whole pieces and wipes the rest.
-    pub(super) fn punch(&mut self, record: u32, start: u64, end: u64) {
-        let mut dropped = Vec::new();
-        for (piece, page) in self.backed(record, start, end) {
-            if piece.start >= start
-                && piece.start + piece.length <= end
-                && let Some(entry) = self.entry(record, piece.index)
-            {
-                entry.store(0, SeqCst);
-                dropped.push(Run {
-                    page,
-                    bytes: piece.length,
-                });
-            }
-        }
-        self.retire(record, dropped);
-        self.wipe(record, start, end);
+    ///
+    /// # Errors
+    /// As [`Records::wipe`].
+    pub(super) fn punch(&mut self, record: u32, start: u64, end: u64) -> Result<(), i32> {
+        let pieces = self.pieces(record, start, end).into_iter();
+        let whole = |piece: &Piece| piece.start >= start && piece.start + piece.length <= end;
+        let all: Vec<u32> = pieces
+            .filter(|(piece, _)| whole(piece))
+            .map(|(piece, _)| piece.index)
+            .collect();
+        self.remove_pieces(record, &all);
+        self.wipe(record, start, end)?;
         self.punch_kernel(record, start, end);
+        Ok(())
     }
 
     /// Forgets the file: no name and no open description is left.
@@ -570,6 +631,7 @@ impl Records {
         }
         file.generation.fetch_add(1, SeqCst);
         self.withheld.remove(&record);
+        self.take_failure(record);
         self.free.push(record);
     }
 
@@ -617,29 +679,48 @@ impl Records {
     }
 
     /// Copies from the file; holes read as zeros.
-    pub(super) fn read(&self, record: u32, offset: u64, into: &mut [u8]) {
+    ///
+    /// # Errors
+    /// `EIO`: the store does not give it.
+    pub(super) fn read(&self, record: u32, offset: u64, into: &mut [u8]) -> Result<(), i32> {
         let mut at = offset;
         let mut rest = into;
         while !rest.is_empty() {
             let Some(piece) = Piece::at(at) else {
                 rest.fill(0);
-                return;
+                return Ok(());
             };
             let within = at - piece.start;
             let length = (piece.length - within).min(rest.len() as u64);
             let (part, tail) = rest.split_at_mut(length as usize);
-            let page = self
-                .entry(record, piece.index)
-                .map_or(0, |entry| entry.load(Acquire));
-            let known = page
-                .checked_sub(1)
-                .map(|page| u64::from(page) * PAGE + within);
-            if !known.is_some_and(|offset| self.shared.arena.read(offset, part)) {
-                self.read_kernel(record, at, part);
-            }
+            self.read_piece(record, piece, within, part)?;
             at += length;
             rest = tail;
         }
+        Ok(())
+    }
+
+    fn read_piece(
+        &self,
+        record: u32,
+        piece: Piece,
+        within: u64,
+        into: &mut [u8],
+    ) -> Result<(), i32> {
+        let entry = self.entry(record, piece.index);
+        let entry = entry.map_or(0, |entry| entry.load(Acquire));
+        if let Some(page) = page_of(entry).checked_sub(1)
+            && self
+                .shared
+                .arena
+                .read(u64::from(page) * PAGE + within, into)
+        {
+            return Ok(());
+        }
+        if entry == 0 || !self.read_stored(record, piece, within, into)? {
+            self.read_kernel(record, piece.start + within, into);
+        }
+        Ok(())
     }
 
     /// Copies into the file (from the lower layer) and advances its size.
@@ -655,41 +736,71 @@ impl Records {
         Ok(())
     }
 
-    /// Copies into pages of the arena.
+    /// Copies into pages of the arena, or into the store when there is none to
+    /// be had.
     ///
     /// # Errors
-    /// `ENOSPC`, `EFBIG`.
+    /// `ENOSPC`, `EFBIG`, `EIO`.
     pub(super) fn fill(&mut self, record: u32, offset: u64, from: &[u8]) -> Result<(), i32> {
         let mut at = offset;
         let mut rest = from;
         while !rest.is_empty() {
             let piece = Piece::at(at).ok_or(libc::EFBIG)?;
-            self.back(record, piece)?;
             let within = at - piece.start;
             let length = (piece.length - within).min(rest.len() as u64);
             let (part, tail) = rest.split_at(length as usize);
-            let page = self
-                .entry(record, piece.index)
-                .map_or(0, |entry| entry.load(Relaxed));
-            let page = page.checked_sub(1).ok_or(libc::EIO)?;
-            if !self
-                .shared
-                .arena
-                .write(u64::from(page) * PAGE + within, part)
-            {
-                return Err(libc::EIO);
-            }
+            self.fill_piece(record, piece, within, part)?;
             at += length;
             rest = tail;
         }
         Ok(())
     }
 
-    /// Parts of the file that have pages, up to its size: offset and length.
+    fn fill_piece(
+        &mut self,
+        record: u32,
+        piece: Piece,
+        within: u64,
+        from: &[u8],
+    ) -> Result<(), i32> {
+        let stored = |entry: u32| entry & ENTRY_STORED != 0 && page_of(entry) == 0;
+        let entry = self.entry(record, piece.index);
+        let in_store = entry.is_some_and(|entry| stored(entry.load(Relaxed)));
+        let backed = if in_store {
+            Err(libc::ENOSPC)
+        } else {
+            self.back(record, piece)
+        };
+        match backed {
+            Ok(()) => {}
+            Err(libc::ENOSPC) if self.has_store() => {
+                let end = within as usize + from.len();
+                return self.patch_stored(record, piece, |bytes| {
+                    if let Some(range) = bytes.get_mut(within as usize..end) {
+                        range.copy_from_slice(from);
+                    }
+                });
+            }
+            Err(error) => return Err(error),
+        }
+        let entry = self.entry(record, piece.index);
+        let entry = entry.map_or(0, |entry| entry.load(Relaxed));
+        if entry & ENTRY_STORED != 0 {
+            self.unmark(record, piece.index);
+        }
+        let page = page_of(entry).checked_sub(1).ok_or(libc::EIO)?;
+        let written = self
+            .shared
+            .arena
+            .write(u64::from(page) * PAGE + within, from);
+        written.then_some(()).ok_or(libc::EIO)
+    }
+
+    /// Parts of the file that are no holes, up to its size: offset and length.
     #[must_use]
     pub(super) fn data(&self, record: u32) -> Vec<(u64, u64)> {
         let size = self.size(record);
-        let pieces = self.backed(record, 0, size);
+        let pieces = self.pieces(record, 0, size);
         let span = |piece: &Piece| (piece.start, piece.length.min(size - piece.start));
         let arena = pieces.iter().map(|(piece, _)| span(piece));
         let kernel = self.data_kernel(record, size);
@@ -715,7 +826,7 @@ mod tests {
         records.truncate(file, 5000).unwrap();
         records.truncate(file, size as u64).unwrap();
         let mut content = vec![1; size];
-        records.read(file, 0, &mut content);
+        records.read(file, 0, &mut content).unwrap();
         assert!(content[..5000].iter().all(|&byte| byte == 7));
         assert!(content[5000..].iter().all(|&byte| byte == 0));
     }
@@ -742,7 +853,7 @@ mod tests {
         let mut records = records(1);
         records.process_end = 1;
         let file = records.create(1, &Attr::default()).unwrap();
-        records.grant(file, 0, CHUNK).unwrap();
+        records.grant(file, 0, CHUNK, None).unwrap();
         let shared = Arc::clone(&records.shared);
         shared.process(0).generation.store(1, SeqCst);
         let slot = &shared.record(0).threads[5].hazard;
@@ -763,7 +874,7 @@ mod tests {
         let file = records.create(1, &Attr::default()).unwrap();
         records.write(file, 1 << 40, b"far").unwrap();
         let mut content = [9; 4];
-        records.read(file, (1 << 40) - 1, &mut content);
+        records.read(file, (1 << 40) - 1, &mut content).unwrap();
         assert_eq!(&content, b"\0far");
         assert_eq!(records.arena.usage().1, CHUNK);
         assert_eq!(records.data(file).len(), 1);

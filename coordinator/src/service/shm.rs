@@ -127,21 +127,49 @@ impl Region {
         file: &File,
         at: u64,
     ) -> io::Result<()> {
+        self.each_part(offset, length, |from, rest, done| {
+            // SAFETY: the range lies in the mapping (`each_part`); the kernel
+            // copies from it, whatever others write there meanwhile.
+            unsafe { libc::pwrite(file.as_raw_fd(), from.cast(), rest, (at + done) as i64) }
+        })
+    }
+
+    /// Copies `length` bytes of a file from `at` on into the region.
+    ///
+    /// # Errors
+    /// What the kernel says; `UnexpectedEof`: the file is shorter;
+    /// `InvalidInput`: out of range.
+    pub(super) fn read_from(
+        &self,
+        offset: u64,
+        length: u64,
+        file: &File,
+        at: u64,
+    ) -> io::Result<()> {
+        self.each_part(offset, length, |into, rest, done| {
+            // SAFETY: the range lies in the mapping (`each_part`); the kernel
+            // copies into it, whatever others read there meanwhile.
+            unsafe { libc::pread(file.as_raw_fd(), into.cast(), rest, (at + done) as i64) }
+        })
+    }
+
+    /// Calls `call` with the address of what is left of the range, its length
+    /// and the bytes done, until all is done.
+    fn each_part(
+        &self,
+        offset: u64,
+        length: u64,
+        call: impl Fn(*mut u8, usize, u64) -> isize,
+    ) -> io::Result<()> {
         if !self.within(offset, length) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let mut done = 0;
         while done < length {
-            // SAFETY: the range lies in the mapping; the kernel copies from
-            // it, whatever others write there meanwhile.
-            let wrote = unsafe {
-                let from = self.map.as_ptr().add((offset + done) as usize);
-                let rest = (length - done) as usize;
-                libc::pwrite(file.as_raw_fd(), from.cast(), rest, (at + done) as i64)
-            };
-            match u64::try_from(wrote) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(wrote) => done += wrote,
+            let start = self.map.as_mut_ptr().wrapping_add((offset + done) as usize);
+            match u64::try_from(call(start, (length - done) as usize, done)) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(some) => done += some,
                 Err(_) => {
                     let error = io::Error::last_os_error();
                     if error.kind() != io::ErrorKind::Interrupted {

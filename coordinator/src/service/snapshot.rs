@@ -80,6 +80,9 @@ impl Engine {
                 used_bytes,
                 peak_bytes,
                 pages,
+                spilled_bytes: self.records.below.put,
+                fetched_bytes: self.records.below.got,
+                stored_bytes: self.records.store_usage().used,
             },
             warnings: self.stats.warnings.clone(),
             deadlock: self.stats.deadlock.clone(),
@@ -190,6 +193,15 @@ impl Engine {
                 path: self.display_path(&waiter.path),
                 reason: waiter.reason.to_owned(),
                 nanoseconds: u64::try_from(waiter.since.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            });
+        }
+        for (process, _, path, reason, since) in self.stalls().filter(|stall| stall.1 == step) {
+            let pid = self.processes.get(process).map_or(0, |process| process.pid);
+            waits.push(WaitNow {
+                pid,
+                path: self.display_path(path),
+                reason: reason.to_owned(),
+                nanoseconds: u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX),
             });
         }
         let now = monotonic();

@@ -26,6 +26,7 @@ use super::names::Names;
 use super::opens::Watch;
 use super::server::{self, lock};
 use super::shm::Shared;
+use super::store::{Mover, SpillFile, default_place};
 use crate::flow::{FailurePolicy, Flow};
 use crate::session::admin::{AdminHandler, bind, serve_admin};
 use crate::session::{DrainReport, Session, SessionConfig, SessionError, Snapshot, StepEnd};
@@ -190,6 +191,7 @@ fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Resu
     let arena = Arc::new(Arena::new(Arc::clone(&shared)));
     let policy = FailurePolicy::default();
     let rules: crate::flow::SharedRules = Arc::new(SpecRules(Arc::clone(&spec)));
+    let store = open_store(&config)?;
     let names = Names::new(&config.dir, &session.join(place::SHADOW))?;
     let (shim, dir) = (config.shim.clone(), config.dir.clone());
     let workflow = config.workflow.clone();
@@ -206,6 +208,7 @@ fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Resu
     let engine = Engine::new(parts);
     let give_up = Arc::clone(&engine.give_up);
     let engine = Arc::new(Mutex::new(engine));
+    connect_store(&engine, store)?;
     let pages = arena.start()?;
     let stop = Arc::new(Notify::new());
     let served = serve(&engine, &session, &stop)?;
@@ -229,6 +232,42 @@ fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Resu
         give_up,
         ending,
     })
+}
+
+/// The store that the cache spills to; `None`: there is to be none.
+fn open_store(config: &SessionConfig) -> io::Result<Option<SpillFile>> {
+    if config.store_bytes == 0 {
+        return Ok(None);
+    }
+    let place = match &config.store {
+        Some(place) => place.clone(),
+        None => default_place(&config.dir),
+    };
+    let opened =
+        fs::create_dir_all(&place).and_then(|()| SpillFile::create(&place, config.store_bytes));
+    let failed = |error: io::Error| {
+        let text = format!(
+            "no store can be made in {}: {error}; name another directory with --store",
+            place.display()
+        );
+        io::Error::new(error.kind(), text)
+    };
+    opened.map(Some).map_err(failed)
+}
+
+/// Lets pieces leave the cache for the store.
+fn connect_store(engine: &server::Shared, store: Option<SpillFile>) -> io::Result<()> {
+    let Some(store) = store else { return Ok(()) };
+    let known = Arc::downgrade(engine);
+    let tell = Arc::new(move |done| {
+        if let Some(engine) = known.upgrade() {
+            lock(&engine).moved(done);
+        }
+    });
+    let mut engine = lock(engine);
+    let mover = Mover::start(Arc::new(store), &engine.shared, tell)?;
+    engine.records.set_mover(mover);
+    Ok(())
 }
 
 /// Opens both sockets and starts the threads that serve them. The control

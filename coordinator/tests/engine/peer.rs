@@ -256,10 +256,12 @@ impl Peer {
             let mut page = self.page(file, piece.index);
             if page == 0 {
                 let (ofd, offset, length) = (open.ofd, at, rest.len() as u64);
+                let thread = self.thread;
                 self.tell(&Request::Grant {
                     ofd,
                     offset,
                     length,
+                    thread,
                 })?;
                 page = self.page(file, piece.index);
             }

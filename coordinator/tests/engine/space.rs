@@ -61,6 +61,7 @@ fn nobody_is_granted_the_cache_that_does_not_fill_it() {
                         ofd,
                         offset,
                         length,
+                        thread: 0,
                     })
                     .unwrap();
             }

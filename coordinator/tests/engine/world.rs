@@ -47,6 +47,7 @@ pub(crate) fn setup_on(dir: &Path) -> Setup {
         spec: None,
         cache_bytes: 32 << 20,
         store: None,
+        store_bytes: 0,
         keep: Keep::Outputs,
         keep_on_failure: false,
         strict: false,

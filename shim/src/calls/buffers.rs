@@ -134,16 +134,17 @@ impl Buffers for Many {
     }
 }
 
-/// Walks the pieces of `n` bytes of `file` from `offset` on: `each` gets the
-/// bytes done, the page's address (`None`: a hole) and the length, and gives
-/// what it has *not* copied. Bytes copied.
+/// Walks the pieces of `n` bytes from `offset` on: `find` gives a piece's page,
+/// `each` gets the bytes done, where they go on in the page and the length, and
+/// gives what it has *not* copied; without a page `none` does so. Bytes copied.
 #[inline(always)]
 fn pieces(
     session: Session,
-    file: File,
     offset: u64,
     n: usize,
-    mut each: impl FnMut(usize, Option<*mut u8>, usize) -> usize,
+    find: impl Fn(Piece) -> Option<*mut u8>,
+    mut each: impl FnMut(usize, *mut u8, usize) -> usize,
+    mut none: impl FnMut(usize, Piece, usize) -> usize,
 ) -> usize {
     let mut done = 0usize;
     while done < n {
@@ -152,14 +153,15 @@ fn pieces(
         let into = at.wrapping_sub(piece.start);
         let rest = piece.length.wrapping_sub(into) as usize;
         let part = rest.min(n.wrapping_sub(done));
-        let page = file.piece(session, piece);
-        if let Some(start) = page
-            && piece.length == CHUNK
-        {
-            session.touch(start);
-        }
-        let page = page.map(|start| start.wrapping_add(into as usize));
-        let left = each(done, page, part);
+        let left = match find(piece) {
+            Some(start) => {
+                if piece.length == CHUNK {
+                    session.touch(start);
+                }
+                each(done, start.wrapping_add(into as usize), part)
+            }
+            None => none(done, piece, part),
+        };
         done = done.wrapping_add(part.wrapping_sub(left));
         if left != 0 {
             break;
@@ -168,7 +170,8 @@ fn pieces(
     done
 }
 
-/// Copies `n` bytes of `file` from `offset` on to the caller. Bytes copied.
+/// Copies `n` bytes of `file` from `offset` on to the caller; stops at what is
+/// in the store only. Bytes copied.
 ///
 /// # Safety
 /// The file's pages must be held; `to` is the caller's memory.
@@ -180,21 +183,27 @@ pub(crate) unsafe fn copy_out(
     to: *mut u8,
     n: usize,
 ) -> usize {
-    pieces(session, file, offset, n, |done, page, part| {
-        let to = to.wrapping_add(done);
+    pieces(
+        session,
+        offset,
+        n,
+        |piece| file.piece(session, piece),
         // SAFETY: the page lies in the arena (`Session::bytes` has checked) and
         // is held; the caller's word for the rest.
-        unsafe {
-            match page {
-                Some(page) => usercopy::copy(to, page, part),
-                None => usercopy::zero(to, part),
+        |done, page, part| unsafe { usercopy::copy(to.wrapping_add(done), page, part) },
+        |done, piece, part| {
+            if file.is_hole(session, piece) {
+                // SAFETY: the caller's word.
+                unsafe { usercopy::zero(to.wrapping_add(done), part) }
+            } else {
+                part
             }
-        }
-    })
+        },
+    )
 }
 
-/// Copies `n` bytes from the caller into `file` at `offset`; stops at a hole.
-/// Bytes copied.
+/// Copies `n` bytes from the caller into `file` at `offset`; stops at what must
+/// be asked for. Bytes copied.
 ///
 /// # Safety
 /// As [`copy_out`].
@@ -206,19 +215,22 @@ pub(crate) unsafe fn copy_in(
     from: *const u8,
     n: usize,
 ) -> usize {
-    pieces(session, file, offset, n, |done, page, part| match page {
+    pieces(
+        session,
+        offset,
+        n,
+        |piece| file.own_piece(session, piece),
         // SAFETY: as in `copy_out`.
-        Some(page) => unsafe { usercopy::copy(page, from.wrapping_add(done), part) },
-        None => part,
-    })
+        |done, page, part| unsafe { usercopy::copy(page, from.wrapping_add(done), part) },
+        |_, _, part| part,
+    )
 }
 
-/// How many of `n` bytes from `offset` on have pages.
+/// How many of `n` bytes from `offset` on can be written without asking.
 #[inline(always)]
 pub(crate) fn resident(session: Session, file: File, offset: u64, n: usize) -> usize {
-    pieces(session, file, offset, n, |_, page, part| {
-        if page.is_some() { 0 } else { part }
-    })
+    let find = |piece| file.own_piece(session, piece);
+    pieces(session, offset, n, find, |_, _, _| 0, |_, _, part| part)
 }
 
 /// Maps pages that were just granted for `n` bytes from `offset` on: those of

@@ -232,7 +232,16 @@ fn nothing_to_do(fd: c_int) -> isize {
 /// # Safety
 /// None beyond what the caller of any call promises.
 pub(crate) unsafe fn fsync(fd: c_int) -> isize {
-    nothing_to_do(fd)
+    target(fd).map_or(NOT_OURS, |target| done(sync(target)))
+}
+
+/// Has all of the file brought to the device.
+fn sync(target: Target) -> Result<(), i32> {
+    target.alive()?;
+    control::tell(&Request::Sync {
+        ofd: target.ofd.id,
+        thread: control::thread()?,
+    })
 }
 
 /// As `fdatasync(2)`.
@@ -240,7 +249,8 @@ pub(crate) unsafe fn fsync(fd: c_int) -> isize {
 /// # Safety
 /// None beyond what the caller of any call promises.
 pub(crate) unsafe fn fdatasync(fd: c_int) -> isize {
-    nothing_to_do(fd)
+    // SAFETY: handed on.
+    unsafe { fsync(fd) }
 }
 
 /// As `syncfs(2)`.

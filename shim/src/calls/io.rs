@@ -11,8 +11,8 @@ use wire::message::Request;
 
 use super::NOT_OURS;
 use super::buffers::{Buffers, Many, One, copy_in, copy_out, map_granted, resident};
-use super::mapped;
 use super::target::{AtLimit, Target, answer, target};
+use super::{mapped, rest};
 use crate::threads::Hold;
 use crate::{clock, control};
 
@@ -23,7 +23,7 @@ const HARMLESS: c_int = libc::RWF_HIPRI | libc::RWF_DSYNC | libc::RWF_SYNC;
 
 /// Where a call reads or writes.
 #[derive(Clone, Copy)]
-enum At {
+pub(super) enum At {
     /// At the description's offset, which moves on.
     Offset,
     /// Here.
@@ -59,7 +59,15 @@ fn read_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32>
                 AtLimit::More => continue,
             }
         };
-        let done = fill(target, buffers, offset, n);
+        let mut done = fill(target, buffers, offset, 0, n);
+        if done < n {
+            if done == 0 && target.file.is_stored(target.session, offset) {
+                drop(hold);
+                rest::fetch(target, offset, n)?;
+                continue;
+            }
+            done = rest::read(target, &hold, buffers, offset, done, n);
+        }
         has_read(target, at, offset, done);
         drop(hold);
         if done == 0 {
@@ -125,14 +133,41 @@ fn has_read(target: Target, at: At, offset: u64, done: usize) {
     count(&target.ofd.sync.read, done, at);
 }
 
+/// Copies `n` bytes to the caller, of which the first `from` are done: those at
+/// `offset` are the first. Bytes done.
 #[inline(always)]
-fn fill(target: Target, buffers: &impl Buffers, offset: u64, n: usize) -> usize {
+pub(super) fn fill(
+    target: Target,
+    buffers: &impl Buffers,
+    offset: u64,
+    from: usize,
+    n: usize,
+) -> usize {
     let mut at = offset;
-    buffers.walk(n, |to, part| {
+    beyond(buffers, from, n, |to, part| {
         // SAFETY: the pages are held; the memory is what the program gave.
         let done = unsafe { copy_out(target.session, target.file, at, to, part) };
         at = at.wrapping_add(done as u64);
         done
+    })
+}
+
+/// [`Buffers::walk`] from byte `from` on. Bytes copied, with those.
+#[inline(always)]
+fn beyond(
+    buffers: &impl Buffers,
+    from: usize,
+    n: usize,
+    mut each: impl FnMut(*mut u8, usize) -> usize,
+) -> usize {
+    let mut over = from;
+    buffers.walk(n, |memory, part| {
+        let skip = over.min(part);
+        over = over.wrapping_sub(skip);
+        if skip != 0 && skip == part {
+            return part;
+        }
+        skip.wrapping_add(each(memory.wrapping_add(skip), part.wrapping_sub(skip)))
     })
 }
 
@@ -214,12 +249,20 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
             continue;
         }
         if ready == 0 {
-            let refused = asked.and_then(|(_, granted)| granted.err());
-            return Err(refused.unwrap_or(libc::ENOSPC));
+            drop(hold);
+            // What was granted may have been taken away again.
+            asked.map_or(Ok(()), |(_, granted)| granted)?;
+            asked = None;
+            continue;
         }
         hold.writes(offset, offset.wrapping_add(ready as u64));
-        let done = take(target, buffers, offset, ready);
+        let done = take(target, buffers, offset, 0, ready);
         let told = has_written(target, &hold, at, offset, done);
+        let done = if done == ready && ready < n {
+            rest::write(target, &hold, buffers, at, (offset, done, n), &told)
+        } else {
+            done
+        };
         drop(hold);
         if done == 0 {
             return Err(libc::EFAULT);
@@ -281,7 +324,7 @@ fn write_range(target: Target, at: At, wanted: usize) -> Result<(u64, usize), i3
 
 /// Publishes, moves the offset on, and counts.
 #[inline(always)]
-fn has_written(target: Target, hold: &Hold, at: At, offset: u64, done: usize) -> Told {
+pub(super) fn has_written(target: Target, hold: &Hold, at: At, offset: u64, done: usize) -> Told {
     let told = publish(target, offset, done);
     hold.has_written();
     match at {
@@ -295,10 +338,18 @@ fn has_written(target: Target, hold: &Hold, at: At, offset: u64, done: usize) ->
     told
 }
 
+/// Copies `n` bytes from the caller, of which the first `from` are done: those
+/// after them go to `offset`. Bytes done.
 #[inline(always)]
-fn take(target: Target, buffers: &impl Buffers, offset: u64, n: usize) -> usize {
+pub(super) fn take(
+    target: Target,
+    buffers: &impl Buffers,
+    offset: u64,
+    from: usize,
+    n: usize,
+) -> usize {
     let mut at = offset;
-    buffers.walk(n, |from, part| {
+    beyond(buffers, from, n, |from, part| {
         // SAFETY: the pages are held; the memory is what the program gave.
         let done = unsafe { copy_in(target.session, target.file, at, from, part) };
         at = at.wrapping_add(done as u64);
@@ -308,11 +359,12 @@ fn take(target: Target, buffers: &impl Buffers, offset: u64, n: usize) -> usize 
 
 /// Asks for pages.
 #[cold]
-fn grant(target: Target, offset: u64, n: usize) -> Result<(), i32> {
+pub(super) fn grant(target: Target, offset: u64, n: usize) -> Result<(), i32> {
     control::tell(&Request::Grant {
         ofd: target.ofd.id,
         offset,
         length: n as u64,
+        thread: control::thread()?,
     })?;
     let _pages = Hold::of_pages(target.file.index)?;
     map_granted(target.session, target.file, offset, n);
@@ -320,7 +372,7 @@ fn grant(target: Target, offset: u64, n: usize) -> Result<(), i32> {
 }
 
 /// What the coordinator must hear of a write.
-enum Told {
+pub(super) enum Told {
     /// Nothing.
     Nothing,
     /// A range beyond the frontier is there.
@@ -331,7 +383,7 @@ enum Told {
 
 impl Told {
     #[inline(always)]
-    fn tell(self, target: Target, start: u64, end: u64) -> Result<(), i32> {
+    pub(super) fn tell(&self, target: Target, start: u64, end: u64) -> Result<(), i32> {
         match self {
             Self::Nothing => Ok(()),
             Self::Beyond => tell_published(target, start, end),

@@ -12,6 +12,7 @@ mod mapped;
 mod mmap;
 mod names;
 mod open;
+mod rest;
 mod seek;
 mod stat;
 mod target;

@@ -139,7 +139,8 @@ impl Engine {
                 }
                 let part = (end - at).min(PIECE as u64) as usize;
                 let part = &mut buffer[..part];
-                self.records.read(record, at, part);
+                let read = self.records.read(record, at, part);
+                read.map_err(io::Error::from_raw_os_error)?;
                 journal::write_sparse(file, at, part, &mut sum)?;
                 at += part.len() as u64;
             }

@@ -293,6 +293,15 @@ impl Engine {
         });
     }
 
+    /// Whether a file outlives a session that ends well.
+    pub(in super::super) fn is_kept(&self, inode: Inode) -> bool {
+        let file = self.names.get(inode).and_then(Node::file);
+        file.is_some_and(|file| {
+            let paths = self.names.paths_of(inode);
+            self.keep_reason(file, &paths).is_some()
+        })
+    }
+
     fn keep_reason(&self, file: &FileNode, paths: &[Vec<u8>]) -> Option<KeepReason> {
         let keep = self.config.keep;
         if keep == Keep::None {

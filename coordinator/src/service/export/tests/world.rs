@@ -69,6 +69,7 @@ impl Run {
             spec: None,
             cache_bytes: 16 << 20,
             store: None,
+            store_bytes: 0,
             keep: Keep::All,
             keep_on_failure: false,
             strict: false,
