@@ -1,6 +1,7 @@
 //! The engine of a session: shared memory, namespace, processes, and the
 //! control plane that ties them together.
 
+mod access_list;
 mod admin;
 mod arena;
 mod attributes;
@@ -8,6 +9,7 @@ mod calls;
 mod deadlock;
 mod engine;
 mod export;
+mod extended;
 mod guardian;
 mod journal;
 mod kernel;
@@ -23,6 +25,7 @@ mod shm;
 mod snapshot;
 mod start;
 mod stats;
+mod xattrs;
 
 pub use journal::settle;
 pub use start::{session_dir, sessions, start};
