@@ -22,8 +22,6 @@ use super::opens::bytes;
 const SHARE: u64 = 16;
 /// What a block of a file system needs for itself before the attributes in it.
 const BLOCK_HEAD: usize = 36;
-/// What a value may have before it is too long for any file system.
-const MAX_VALUE: usize = 64 * 1024;
 
 impl Engine {
     /// `getxattr(2)`.
@@ -72,10 +70,10 @@ impl Engine {
             .and_then(|node| node.extended.as_ref());
         match (extended, self.names.on_disk(inode)) {
             (Some(extended), _) => {
-                let trusted = self.may_trust().is_ok();
-                let shown = extended
-                    .names()
-                    .filter(|name| trusted || Family::of(name) != Ok(Family::Trusted));
+                let hidden = |name: &[u8]| {
+                    Family::of(name) == Ok(Family::Trusted) && self.may_trust().is_err()
+                };
+                let shown = extended.names().filter(|name| !hidden(name));
                 let list = shown.flat_map(|name| [name, b"\0"]);
                 Ok(Answer::Value(list.collect::<Vec<_>>().concat()))
             }
@@ -101,9 +99,6 @@ impl Engine {
             Ok(inode) => inode,
         };
         let family = Family::of(name)?;
-        if value.len() > MAX_VALUE {
-            return Err(libc::E2BIG);
-        }
         if let Family::AccessList | Family::DefaultList = family {
             return self.set_list(inode, family, name, value);
         }
