@@ -1,20 +1,27 @@
 //! What a directory holds, for comparison.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Every entry below a directory: kind, mode and content. Times are left out;
-/// they differ between two runs.
+/// Every entry below a directory: kind, mode, content and extended attributes.
+/// Times are left out; they differ between two runs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tree {
     entries: BTreeMap<PathBuf, Entry>,
 }
 
 #[derive(PartialEq, Eq)]
-enum Entry {
+struct Entry {
+    kind: Kind,
+    extended: BTreeMap<OsString, Vec<u8>>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Kind {
     File { mode: u32, content: Vec<u8> },
     Directory { mode: u32 },
     Link { target: PathBuf },
@@ -60,8 +67,8 @@ impl Tree {
     /// # Panics
     /// When there is no such file.
     pub fn content(&self, path: &str) -> &[u8] {
-        match self.entries.get(Path::new(path)) {
-            Some(Entry::File { content, .. }) => content,
+        match self.entries.get(Path::new(path)).map(|entry| &entry.kind) {
+            Some(Kind::File { content, .. }) => content,
             _ => panic!("the tree has no file {path}"),
         }
     }
@@ -77,7 +84,7 @@ impl Tree {
             let full = item.path();
             let entry = Entry::read(&full)
                 .unwrap_or_else(|error| panic!("{} cannot be read: {error}", full.display()));
-            if matches!(entry, Entry::Directory { .. }) {
+            if matches!(entry.kind, Kind::Directory { .. }) {
                 self.add(root, &path, ignored);
             }
             self.entries.insert(path, entry);
@@ -89,31 +96,37 @@ impl Entry {
     fn read(path: &Path) -> std::io::Result<Self> {
         let data = fs::symlink_metadata(path)?;
         let mode = data.permissions().mode() & 0o7777;
-        Ok(if data.is_file() {
-            Self::File {
+        let kind = if data.is_file() {
+            Kind::File {
                 mode,
                 content: fs::read(path)?,
             }
         } else if data.is_dir() {
-            Self::Directory { mode }
+            Kind::Directory { mode }
         } else if data.is_symlink() {
-            Self::Link {
+            Kind::Link {
                 target: fs::read_link(path)?,
             }
         } else {
-            Self::Other
-        })
+            Kind::Other
+        };
+        let extended = extended(path)?;
+        Ok(Self { kind, extended })
     }
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { mode, content } => write!(f, "file {mode:o} of {} bytes", content.len()),
-            Self::Directory { mode } => write!(f, "directory {mode:o}"),
-            Self::Link { target } => write!(f, "link to {}", target.display()),
-            Self::Other => f.write_str("neither file, directory nor link"),
-        }
+        match &self.kind {
+            Kind::File { mode, content } => write!(f, "file {mode:o} of {} bytes", content.len()),
+            Kind::Directory { mode } => write!(f, "directory {mode:o}"),
+            Kind::Link { target } => write!(f, "link to {}", target.display()),
+            Kind::Other => f.write_str("neither file, directory nor link"),
+        }?;
+        self.extended.iter().try_for_each(|(name, value)| {
+            let value = String::from_utf8_lossy(value);
+            write!(f, ", {}={value:?}", name.display())
+        })
     }
 }
 
@@ -123,14 +136,29 @@ impl fmt::Debug for Entry {
     }
 }
 
+/// What a program can have set: the labels of security modules are the
+/// machine's.
+fn extended(path: &Path) -> std::io::Result<BTreeMap<OsString, Vec<u8>>> {
+    let names = match xattr::list(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => return Ok(BTreeMap::new()),
+        names => names?,
+    };
+    let set = names.filter(|name| !name.as_encoded_bytes().starts_with(b"security."));
+    let pairs = set.map(|name| {
+        let value = xattr::get(path, &name)?.unwrap_or_default();
+        Ok((name, value))
+    });
+    pairs.collect()
+}
+
 /// Where two files part, with what stands there.
 fn first_difference(wanted: &Entry, found: &Entry) -> String {
     let (
-        Entry::File {
+        Kind::File {
             content: wanted, ..
         },
-        Entry::File { content: found, .. },
-    ) = (wanted, found)
+        Kind::File { content: found, .. },
+    ) = (&wanted.kind, &found.kind)
     else {
         return String::new();
     };
@@ -153,13 +181,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_changed_byte_a_missing_file_and_a_mode_are_all_seen() {
+    fn a_changed_byte_a_missing_file_a_mode_and_an_attribute_are_all_seen() {
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         for dir in &dirs {
             fs::write(dir.path().join("same"), "same").unwrap();
             fs::write(dir.path().join("byte"), "abc").unwrap();
             fs::write(dir.path().join("mode"), "abc").unwrap();
+            fs::write(dir.path().join("attribute"), "abc").unwrap();
         }
+        xattr::set(dirs[1].path().join("attribute"), "user.a", b"x").unwrap();
         fs::write(dirs[0].path().join("gone"), "").unwrap();
         fs::write(dirs[1].path().join("byte"), "abX").unwrap();
         fs::set_permissions(
@@ -169,7 +199,7 @@ mod tests {
         .unwrap();
         let [wanted, found] = dirs.each_ref().map(|dir| Tree::read(dir.path(), &[]));
         let report = wanted.differences(&found);
-        assert_eq!(report.lines().count(), 3, "{report}");
+        assert_eq!(report.lines().count(), 4, "{report}");
         assert!(
             report.contains("byte: ") && report.contains("from byte 2 on"),
             "{report}"

@@ -139,6 +139,8 @@ pub struct Workflow {
     pub(crate) excluded: Vec<String>,
     pub(crate) audited: bool,
     inputs: BTreeMap<String, Vec<u8>>,
+    /// By path and name.
+    extended: BTreeMap<(String, String), Vec<u8>>,
     permanent: Vec<String>,
 }
 
@@ -164,6 +166,14 @@ impl Workflow {
     #[must_use]
     pub fn input(mut self, path: &str, content: impl Into<Vec<u8>>) -> Self {
         self.inputs.insert(path.into(), content.into());
+        self
+    }
+
+    /// An extended attribute of an input, or of a folder that one lies in.
+    #[must_use]
+    pub fn extended(mut self, path: &str, name: &str, value: &[u8]) -> Self {
+        let place = (path.into(), name.into());
+        self.extended.insert(place, value.into());
         self
     }
 
@@ -240,6 +250,10 @@ impl Workflow {
             let parent = path.parent().expect("an input lies in a directory");
             fs::create_dir_all(parent).expect("a scratch directory takes folders");
             fs::write(path, content).expect("a scratch directory takes files");
+        }
+        for ((path, name), value) in &self.extended {
+            let set = xattr::set(dir.join(path), name, value);
+            set.expect("a scratch directory takes extended attributes");
         }
     }
 }

@@ -19,6 +19,11 @@ fn names_links_attributes_and_times_are_those_of_a_local_directory() {
 }
 
 #[test]
+fn extended_attributes_belong_to_the_file_and_say_what_was_set() {
+    oracle("posix_xattr");
+}
+
+#[test]
 fn directories_list_what_is_in_them_and_are_walked_from_anywhere() {
     oracle("posix_dirs");
 }

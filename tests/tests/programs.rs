@@ -121,6 +121,31 @@ fn copying_moving_and_packing() {
 }
 
 #[test]
+fn extended_attributes_go_from_the_disk_through_steps_and_back() {
+    let step = |name| format!("{} {name} > $SAID", python("attributes.py"));
+    Workflow::new("attributes")
+        .input("raw/reads.txt", "c\nb\na\n".repeat(100))
+        .input("raw/untouched", "x")
+        .extended("raw", "user.lab", b"blue")
+        .extended("raw/reads.txt", "user.origin", b"lane 1\xff")
+        .extended("raw/reads.txt", "user.draft", b"yes")
+        .extended("raw/untouched", "user.origin", b"lane 2")
+        .step(
+            Step::sh("make", step("make"))
+                .env("SAID", "said.make")
+                .rule(&["out/sorted"], "on_termination", "update")
+                .writes(&["*"]),
+        )
+        .step(
+            Step::sh("use", step("use"))
+                .env("SAID", "said.use")
+                .reads(&["out/sorted"])
+                .writes(&["moved", "archived", "plain", "copied", "said.use"]),
+        )
+        .verify();
+}
+
+#[test]
 fn git_keeps_a_repository() {
     // The index holds inode numbers and times, the pack's name depends on neither.
     let script = r#"

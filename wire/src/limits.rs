@@ -9,6 +9,14 @@ pub const MAX_FRAME: usize = 64 * 1024;
 /// Most bytes of a path, with its NUL (Linux `PATH_MAX`).
 pub const MAX_PATH: usize = 4096;
 
+/// Most bytes of the name of an extended attribute, without its NUL (Linux
+/// `XATTR_NAME_MAX`).
+pub const MAX_XATTR_NAME: usize = 255;
+
+/// Most bytes of the extended attributes of one file, names and values: so
+/// that one of them, or the names of all, fits a frame beside a path.
+pub const MAX_XATTRS: usize = MAX_FRAME - 2 * MAX_PATH;
+
 /// A page of the arena: the unit of the block map, in bytes.
 pub const PAGE: u64 = 4096;
 

@@ -295,6 +295,41 @@ pub enum Request<'a> {
     },
     /// `statfs(2)`: [`Reply::Space`].
     Space,
+    /// `getxattr(2)`: [`Reply::Value`], [`Reply::Native`], [`Reply::Wait`].
+    GetXattr {
+        /// Of what.
+        target: Target<'a>,
+        /// The attribute, with its namespace.
+        name: &'a [u8],
+        /// Thread record that would wait.
+        thread: u32,
+    },
+    /// `listxattr(2)`: [`Reply::Value`] of names, each with a NUL behind it;
+    /// [`Reply::Native`], [`Reply::Wait`].
+    ListXattrs {
+        /// Of what.
+        target: Target<'a>,
+        /// Thread record that would wait.
+        thread: u32,
+    },
+    /// `setxattr(2)`: [`Reply::Ok`], [`Reply::Native`].
+    SetXattr {
+        /// Of what.
+        target: Target<'a>,
+        /// The attribute, with its namespace.
+        name: &'a [u8],
+        /// At most [`MAX_XATTRS`](crate::limits::MAX_XATTRS) bytes.
+        value: &'a [u8],
+        /// `XATTR_*`.
+        flags: u32,
+    },
+    /// `removexattr(2)`: [`Reply::Ok`], [`Reply::Native`].
+    RemoveXattr {
+        /// Of what.
+        target: Target<'a>,
+        /// The attribute, with its namespace.
+        name: &'a [u8],
+    },
 }
 
 /// Attributes of a file, as `stat(2)` gives them.
@@ -385,6 +420,8 @@ pub enum Reply<'a> {
         /// Files in the session.
         files: u64,
     },
+    /// An extended attribute, or the names of all.
+    Value(&'a [u8]),
 }
 
 /// An entry of a directory in [`Reply::Entries`]: `cookie` (8 bytes), `inode`
@@ -463,6 +500,7 @@ pub fn decode<'a, T: BorrowDecode<'a, ()>>(body: &'a [u8]) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{MAX_PATH, MAX_XATTR_NAME, MAX_XATTRS};
     use std::vec::Vec;
 
     fn frame<T: Encode>(message: &T) -> Vec<u8> {
@@ -505,6 +543,25 @@ mod tests {
         assert!(decode::<Request<'_>>(&longer).is_none());
         assert!(decode::<Request<'_>>(&[0xff; 40]).is_none());
         assert!(decode::<Request<'_>>(&[]).is_none());
+    }
+
+    #[test]
+    fn the_longest_attribute_fits_a_frame_beside_the_longest_path() {
+        let (path, value) = ([b'p'; MAX_PATH], [b'v'; MAX_XATTRS]);
+        let name = Name {
+            base: u64::MAX,
+            path: &path,
+        };
+        let target = Target::Path { name, follow: true };
+        let set = Request::SetXattr {
+            target,
+            name: &[b'n'; MAX_XATTR_NAME],
+            value: &value,
+            flags: u32::MAX,
+        };
+        let mut buffer = std::vec![0; MAX_FRAME + 4];
+        let length = encode(&set, &mut buffer).unwrap();
+        assert_eq!(decode::<Request<'_>>(&buffer[4..length]), Some(set));
     }
 
     #[test]

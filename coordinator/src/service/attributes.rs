@@ -22,6 +22,16 @@ pub(super) enum Aim {
     Native(Vec<u8>),
 }
 
+/// Whether something may be told of a file yet.
+pub(super) enum Told {
+    /// All, as far as anybody ever knows.
+    Whole,
+    /// What is there so far.
+    SoFar,
+    /// Nothing: the answer.
+    Later(Answer),
+}
+
 /// What a change of owner leaves of a file's permissions: no set-user-ID, and
 /// a set-group-ID (without group execution: mandatory locks) only to the group.
 fn without_set_ids(mode: u32, keeps_group: bool) -> u32 {
@@ -73,23 +83,9 @@ impl Engine {
             Aim::Missing(path) => return self.missing(client, thread, path),
             Aim::Node(inode, path) => (inode, path),
         };
-        // Only what holds bytes has something to wait for.
-        let is_file = self.names.get(inode).and_then(Node::file).is_some();
-        let verdict = if is_file {
-            self.flow.reading(client.step, FileId(inode), &path)
-        } else {
-            Reading::Free
-        };
-        match verdict {
-            Reading::UntilFinal if !self.flow.is_final(FileId(inode)) => self.wait(
-                client,
-                thread,
-                WaitFor::Final(FileId(inode)),
-                path,
-                "to be final",
-            ),
-            Reading::Failed(_) => Err(libc::EIO),
-            Reading::Stream if !self.flow.is_final(FileId(inode)) => {
+        match self.told(client, inode, path, thread)? {
+            Told::Later(answer) => Ok(answer),
+            Told::SoFar => {
                 let mut attributes = self.attributes(inode)?;
                 let record = self
                     .names
@@ -101,7 +97,32 @@ impl Engine {
                 }
                 Ok(Answer::Attributes(attributes))
             }
-            _ => self.attributes(inode).map(Answer::Attributes),
+            Told::Whole => self.attributes(inode).map(Answer::Attributes),
+        }
+    }
+
+    /// Whether the client may know what `inode` holds; until then it waits.
+    pub(super) fn told(
+        &mut self,
+        client: Client,
+        inode: Inode,
+        path: Vec<u8>,
+        thread: u32,
+    ) -> Result<Told, i32> {
+        // Only what holds bytes has something to wait for.
+        if self.names.get(inode).and_then(Node::file).is_none() {
+            return Ok(Told::Whole);
+        }
+        let is_final = self.flow.is_final(FileId(inode));
+        match self.flow.reading(client.step, FileId(inode), &path) {
+            Reading::UntilFinal if !is_final => {
+                let target = WaitFor::Final(FileId(inode));
+                let waits = self.wait(client, thread, target, path, "to be final");
+                waits.map(Told::Later)
+            }
+            Reading::Failed(_) => Err(libc::EIO),
+            Reading::Stream if !is_final => Ok(Told::SoFar),
+            _ => Ok(Told::Whole),
         }
     }
 
@@ -233,7 +254,7 @@ impl Engine {
     }
 
     /// Changes attributes wherever they are kept.
-    fn change(&mut self, inode: Inode, change: impl FnOnce(&mut Attr)) -> Outcome {
+    pub(super) fn change(&mut self, inode: Inode, change: impl FnOnce(&mut Attr)) -> Outcome {
         let is_file = self
             .names
             .get(inode)
@@ -258,7 +279,7 @@ impl Engine {
         Ok(Answer::Ok)
     }
 
-    fn owned(&self, inode: Inode) -> Result<(), i32> {
+    pub(super) fn owned(&self, inode: Inode) -> Result<(), i32> {
         let uid = Uid::effective();
         let attr = self.attr(inode).ok_or(libc::ENOENT)?;
         if uid.is_root() || attr.uid == uid.as_raw() {
@@ -268,7 +289,7 @@ impl Engine {
         }
     }
 
-    fn existing(&mut self, target: Target<'_>) -> Result<Result<Inode, Vec<u8>>, i32> {
+    pub(super) fn existing(&mut self, target: Target<'_>) -> Result<Result<Inode, Vec<u8>>, i32> {
         match self.aim(target)? {
             Aim::Native(path) => Ok(Err(path)),
             Aim::Missing(_) => Err(libc::ENOENT),
@@ -282,7 +303,8 @@ impl Engine {
             Err(path) => Ok(Answer::Native(path, None)),
             Ok(inode) => {
                 self.owned(inode)?;
-                self.change(inode, |attr| attr.mode = mode & 0o7777)
+                self.change(inode, |attr| attr.mode = mode & 0o7777)?;
+                self.set_list_mode(inode, mode)
             }
         }
     }

@@ -50,6 +50,8 @@ pub(super) enum Answer {
     Entries(Vec<u8>, bool),
     /// Limit, free bytes, number of files.
     Space(u64, u64, u64),
+    /// An extended attribute, or the names of all.
+    Value(Vec<u8>),
 }
 
 /// `Ok` is the answer, `Err` an error number.
@@ -295,6 +297,19 @@ impl Engine {
             Request::Published { ofd, start, end } => self.published(ofd, start, end),
             Request::SetFlags { ofd, flags } => self.set_flags(ofd, flags),
             Request::Space => Ok(self.space()),
+            Request::GetXattr {
+                target,
+                name,
+                thread,
+            } => self.get_xattr(client, target, name, thread),
+            Request::ListXattrs { target, thread } => self.list_xattrs(client, target, thread),
+            Request::SetXattr {
+                target,
+                name,
+                value,
+                flags,
+            } => self.set_xattr(target, name, value, flags),
+            Request::RemoveXattr { target, name } => self.remove_xattr(target, name),
         }
     }
 
@@ -611,7 +626,9 @@ fn waiting_thread(request: &Request<'_>) -> Option<u32> {
         | Request::Reopen { thread, .. }
         | Request::Stat { thread, .. }
         | Request::Access { thread, .. }
-        | Request::List { thread, .. } => Some(thread),
+        | Request::List { thread, .. }
+        | Request::GetXattr { thread, .. }
+        | Request::ListXattrs { thread, .. } => Some(thread),
         _ => None,
     }
 }

@@ -1,6 +1,7 @@
 //! The engine of a session: shared memory, namespace, processes, and the
 //! control plane that ties them together.
 
+mod access_list;
 mod admin;
 mod arena;
 mod attributes;
@@ -9,6 +10,7 @@ mod calls;
 mod deadlock;
 mod engine;
 mod export;
+mod extended;
 mod guardian;
 mod halves;
 mod journal;
@@ -27,6 +29,7 @@ mod snapshot;
 mod start;
 mod stats;
 mod store;
+mod xattrs;
 
 pub use journal::settle;
 pub use start::{session_dir, sessions, start};

@@ -7,7 +7,7 @@
 //! repeat.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -17,6 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
+use super::extended::Extended;
 use super::journal::{self, Found};
 use crate::flow::StepId;
 use crate::session::FileName;
@@ -207,6 +208,9 @@ pub(super) struct Node {
     pub kind: Kind,
     /// Its names: directory and name. One for a directory.
     pub names: Vec<(Inode, Vec<u8>)>,
+    /// Its extended attributes, if they differ from those on disk:
+    /// [`Names::set_extended`].
+    pub extended: Option<Extended>,
 }
 
 impl Node {
@@ -300,6 +304,8 @@ pub(super) struct Names {
     found: Vec<Inode>,
     /// All of the lower layer was looked at.
     whole: bool,
+    /// Bytes of all extended attributes that nodes hold.
+    extended_bytes: usize,
 }
 
 impl Names {
@@ -320,6 +326,7 @@ impl Names {
             attr: Attr::of(&meta),
             kind: Kind::Directory(directory),
             names: Vec::new(),
+            extended: None,
         };
         Ok(Self {
             nodes: HashMap::from([(root, node)]),
@@ -331,6 +338,7 @@ impl Names {
             removed: BTreeMap::new(),
             found: Vec::new(),
             whole: false,
+            extended_bytes: 0,
         })
     }
 
@@ -375,6 +383,43 @@ impl Names {
         match self.nodes.get_mut(&inode)?.kind {
             Kind::Directory(ref mut directory) => Some(directory),
             _ => None,
+        }
+    }
+
+    /// Replaces the extended attributes of `inode`.
+    pub(super) fn set_extended(&mut self, inode: Inode, extended: Extended) {
+        let Some(node) = self.nodes.get_mut(&inode) else {
+            return;
+        };
+        let bytes = extended.bytes();
+        let before = node.extended.replace(extended);
+        self.extended_bytes += bytes;
+        self.extended_bytes -= before.map_or(0, |before| before.bytes());
+    }
+
+    /// Bytes of all extended attributes that differ from those on disk.
+    #[must_use]
+    pub(super) fn extended_bytes(&self) -> usize {
+        self.extended_bytes
+    }
+
+    /// Where what the session found as `inode` lies on disk.
+    #[must_use]
+    pub(super) fn on_disk(&self, inode: Inode) -> Option<PathBuf> {
+        match &self.nodes.get(&inode)?.kind {
+            Kind::File(file) => file.lower.clone(),
+            Kind::Directory(directory) => directory.lower.clone(),
+            Kind::Symlink(_) | Kind::Special { .. } => {
+                let lost = self.removed.iter().filter(|(_, gone)| gone.inode == inode);
+                let lost = lost.map(|(path, _)| path.clone());
+                let named = self.paths_of(inode).into_iter();
+                let named = named.map(|path| PathBuf::from(OsString::from_vec(path)));
+                let mut ways = named.chain(lost);
+                ways.find(|path| {
+                    let meta = path.symlink_metadata();
+                    meta.is_ok_and(|meta| self.is_original(inode, &meta))
+                })
+            }
         }
     }
 
@@ -647,6 +692,7 @@ impl Names {
                 attr,
                 kind,
                 names: Vec::new(),
+                extended: None,
             },
         );
         self.bind(parent, name, inode);
@@ -870,7 +916,9 @@ impl Names {
         {
             return None;
         }
-        self.nodes.remove(&inode)
+        let node = self.nodes.remove(&inode)?;
+        self.extended_bytes -= node.extended.as_ref().map_or(0, Extended::bytes);
+        Some(node)
     }
 
     /// Number of nodes.

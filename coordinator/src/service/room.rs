@@ -221,6 +221,10 @@ impl Engine {
             reason,
             since,
         });
+        if reason == FOR_SYNC {
+            let job = self.room.syncs.get(&asker).and_then(|sync| sync.job);
+            return Ok(job.map_or(Answer::Soon, |_| Answer::Wait));
+        }
         if !self.records.is_moving_pieces() {
             return Ok(Answer::Soon);
         }

@@ -174,7 +174,7 @@ impl Frames {
 
 fn frame_room(reply: &Reply<'_>) -> usize {
     let payload = match reply {
-        Reply::Native { path, .. } | Reply::Path(path) => path.len(),
+        Reply::Native { path, .. } | Reply::Path(path) | Reply::Value(path) => path.len(),
         Reply::Entries { packed, .. } => packed.len(),
         _ => 0,
     };
@@ -293,6 +293,7 @@ async fn reply(frames: &Frames, answer: &Answer) -> io::Result<()> {
             free: *free,
             files: *files,
         },
+        Answer::Value(value) => Reply::Value(value),
     };
     frames.send(&message, &[]).await
 }

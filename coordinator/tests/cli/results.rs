@@ -180,16 +180,19 @@ fn somebody_elses_change_before_the_completion_is_left_alone() {
 #[test]
 fn diff_shows_what_would_change_and_changes_nothing() {
     let place = Place::new();
-    for name in ["changed", "gone", "mode", "moved", "same"] {
+    for name in ["changed", "gone", "mode", "moved", "same", "tagged"] {
         place.write(name, "as it was\n");
     }
-    std::fs::create_dir(place.path("d")).unwrap();
+    for name in ["d", "tags"] {
+        std::fs::create_dir(place.path(name)).unwrap();
+    }
     place.write("d/inner", "x");
     place.write("d/gone", "y");
     let _serving = place.start("capio", &["serve", "--ready-file", "ready"]);
     until("ready", || place.path("ready").exists());
     let script = "echo new > new; echo more >> changed; rm gone; chmod 600 mode; mv moved away; \
-        mv d e; rm e/gone; ln -s new link; mkdir empty; cat same";
+        mv d e; rm e/gone; ln -s new link; mkdir empty; cat same; \
+        python3 -c 'import os; [os.setxattr(p, \"user.a\", b\"x\") for p in (\"tagged\", \"tags\")]'";
     place
         .capio(&["exec", "--step", "a", "--", "sh", "-c", script])
         .expect(0);
@@ -204,7 +207,9 @@ fn diff_shows_what_would_change_and_changes_nothing() {
          D gone (10 B, changed)\n\
          A link (read by no step)\n\
          P mode (10 B, changed)\n\
-         A new (4 B, read by no step)\n"
+         A new (4 B, read by no step)\n\
+         P tagged (10 B, changed)\n\
+         P tags/ (changed)\n"
     );
     let json = place.capio(&["diff", "--json"]).expect(0).out;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();

@@ -10,3 +10,4 @@ mod results;
 mod space;
 mod streams;
 mod world;
+mod xattrs;

@@ -68,6 +68,17 @@ pub(crate) fn at(path: &str) -> Target<'_> {
     Target::Path { name, follow }
 }
 
+/// What [`Peer::xattr`] asks, of the disk.
+fn on_disk(path: &Path, name: Option<&str>) -> Result<Vec<u8>, i32> {
+    let Some(name) = name else {
+        let names = xattr::list(path).unwrap();
+        let names = names.map(|name| [name.as_encoded_bytes(), b"\0"].concat());
+        return Ok(names.collect::<Vec<_>>().concat());
+    };
+    let value = xattr::get(path, name).unwrap();
+    value.ok_or(libc::ENODATA)
+}
+
 impl Peer {
     /// Joins the session in `dir` as a process of step `app`.
     pub(crate) fn join(dir: &Path, app: &str) -> Self {
@@ -207,6 +218,46 @@ impl Peer {
             Some(Reply::Error(error)) => Err(error),
             other => panic!("{target:?}: {other:?}"),
         }
+    }
+
+    /// An extended attribute, or (no `name`) the names of all; from where it
+    /// lies on disk if it is there.
+    pub(crate) fn xattr(&mut self, path: &str, name: Option<&str>) -> Result<Vec<u8>, i32> {
+        let (target, thread) = (at(path), self.thread);
+        let request = match name.map(str::as_bytes) {
+            Some(name) => Request::GetXattr {
+                target,
+                name,
+                thread,
+            },
+            None => Request::ListXattrs { target, thread },
+        };
+        let (body, _) = self.ask(&request);
+        match decode(&body) {
+            Some(Reply::Value(value)) => Ok(value.to_vec()),
+            Some(Reply::Error(error)) => Err(error),
+            Some(Reply::Native { path, .. }) => {
+                let path = PathBuf::from(OsString::from_vec(path.to_vec()));
+                on_disk(&path, name)
+            }
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    /// Sets an extended attribute.
+    pub(crate) fn set_xattr(&mut self, path: &str, name: &str, value: &[u8]) -> Result<(), i32> {
+        self.tell(&Request::SetXattr {
+            target: at(path),
+            name: name.as_bytes(),
+            value,
+            flags: 0,
+        })
+    }
+
+    /// Takes one away.
+    pub(crate) fn remove_xattr(&mut self, path: &str, name: &str) -> Result<(), i32> {
+        let (target, name) = (at(path), name.as_bytes());
+        self.tell(&Request::RemoveXattr { target, name })
     }
 
     /// Names in a directory, sorted.

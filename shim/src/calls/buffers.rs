@@ -202,11 +202,11 @@ pub(crate) unsafe fn copy_out(
     )
 }
 
-/// Copies `n` bytes from the caller into `file` at `offset`; stops at what must
-/// be asked for. Bytes copied.
+/// Copies `n` bytes from the caller into `file` at `offset`, of which
+/// [`resident`] has said that they can be written. Bytes copied.
 ///
 /// # Safety
-/// As [`copy_out`].
+/// As [`copy_out`], and since `resident` was asked.
 #[inline(always)]
 pub(crate) unsafe fn copy_in(
     session: Session,
@@ -219,7 +219,8 @@ pub(crate) unsafe fn copy_in(
         session,
         offset,
         n,
-        |piece| file.own_piece(session, piece),
+        // A mark that came meanwhile waits for the pages to be let go.
+        |piece| file.piece(session, piece),
         // SAFETY: as in `copy_out`.
         |done, page, part| unsafe { usercopy::copy(page, from.wrapping_add(done), part) },
         |_, _, part| part,

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::super::engine::Engine;
+use super::super::extended::Extended;
 use super::super::journal::{self, Attributes, Found};
 use super::super::names::{Attr, FileNode, Inode, Kind, Node};
 use crate::session::{Difference, DroppedFile, EntryKind, FileName, Keep, KeepReason};
@@ -115,8 +116,32 @@ pub(super) fn attributes(attr: &Attr) -> Attributes {
         mode: Some((attr.mode, attr.uid, attr.gid)),
         accessed: Some(attr.accessed),
         modified: Some(attr.modified),
-        extended: Vec::new(),
-        exact: false,
+        ..Attributes::default()
+    }
+}
+
+/// The attributes of what is put on disk anew: with all its extended ones,
+/// `original` being where it lay on disk.
+pub(super) fn whole(node: &Node, attr: &Attr, original: Option<&Path>) -> Attributes {
+    let extended = match (&node.extended, original) {
+        (Some(extended), _) => extended.all(),
+        (None, Some(original)) => journal::extended_of(original),
+        (None, None) => Vec::new(),
+    };
+    Attributes {
+        extended,
+        ..attributes(attr)
+    }
+}
+
+/// The attributes of what stays on disk: with the extended ones that programs
+/// have changed.
+pub(super) fn differing(node: &Node) -> Attributes {
+    let extended = node.extended.as_ref();
+    Attributes {
+        extended: extended.map_or_else(Vec::new, Extended::set_ones),
+        without: extended.map_or_else(Vec::new, Extended::removed),
+        ..attributes(&node.attr)
     }
 }
 
@@ -265,10 +290,8 @@ impl Engine {
         };
         let (source, attributes) = match (file.record.filter(|_| changed), &file.lower) {
             (Some(record), lower) => {
-                let mut attributes = attributes(&self.records.attr(record));
-                if let Some(lower) = lower {
-                    attributes.extended = journal::extended_of(lower);
-                }
+                let attr = self.records.attr(record);
+                let attributes = whole(node, &attr, lower.as_deref());
                 (Source::Record(record), attributes)
             }
             (None, Some(lower)) => (Source::Disk(lower.clone()), Attributes::default()),
@@ -369,11 +392,11 @@ impl Engine {
             true
         });
         if let (Some(original), Some(first)) = (&original, first)
-            && differs(original, &node.attr, kind)
+            && (node.extended.is_some() || differs(original, &node.attr, kind))
         {
             plan.touched.push(Touch {
                 path: first,
-                attributes: attributes(&node.attr),
+                attributes: differing(node),
                 told: true,
                 kind,
             });
@@ -392,7 +415,7 @@ impl Engine {
         };
         plan.items.push(Item {
             source,
-            attributes: attributes(&node.attr),
+            attributes: whole(node, &node.attr, None),
             targets: targets.collect(),
             reason,
             bytes: bytes as u64,

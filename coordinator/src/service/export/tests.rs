@@ -86,6 +86,43 @@ fn attributes(run: &mut dyn Calls, _: &Path) {
     }
 }
 
+/// Owner, a user, owning group, mask, others.
+const ACCESS_LIST: &[u8] = b"\x02\0\0\0\
+    \x01\0\x07\0\xff\xff\xff\xff\x02\0\x06\0\x01\0\0\0\x04\0\x05\0\xff\xff\xff\xff\
+    \x10\0\x07\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+
+fn extended(run: &mut dyn Calls, _: &Path) {
+    run.extend("a", "user.new", b"on a file of two names");
+    run.shorten("d/a2", "user.origin");
+    run.extend("d", "user.color", b"green");
+    run.extend("d", "user.shape", b"");
+    run.rename("d", "moved", 0);
+    run.extend("folder", "user.stays", b"where it is");
+    run.extend("folder/1", "user.a", &[0xff; 1000]);
+    run.shorten("folder/1", "user.a");
+    run.extend("gone", "user.a", b"goes along");
+    run.rename("gone", "folder/gone", 0);
+    run.extend("turns", "user.a", b"goes with the file");
+    run.remove("turns", false);
+    run.write("turns", 0, b"another one");
+    run.mkdir("new");
+    run.extend("new", "user.a", b"new");
+    run.write("new/f", 0, b"fresh");
+    run.extend("new/f", "user.a", b"\0\xff");
+    run.extend("new/f", "system.posix_acl_access", ACCESS_LIST);
+    run.chmod("new/f", 0o640);
+    run.extend("e", "system.posix_acl_default", ACCESS_LIST);
+    run.extend("b", "system.posix_acl_access", ACCESS_LIST);
+    run.shorten("b", "system.posix_acl_access");
+    if nix::unistd::geteuid().is_root() {
+        run.symlink("b", "new-link");
+        for path in ["link", "new-link", "moved/x", "new", "folder"] {
+            run.extend(path, "trusted.by", b"root");
+        }
+        run.shorten("folder", "trusted.by");
+    }
+}
+
 fn conflicts(run: &mut dyn Calls, dir: &Path) {
     run.write("a", 0, b"ours");
     run.write("new", 0, b"ours");
@@ -109,18 +146,19 @@ fn conflicts(run: &mut dyn Calls, dir: &Path) {
     old(dir);
 }
 
-const STORIES: [(&str, Story); 6] = [
+const STORIES: [(&str, Story); 7] = [
     ("files", files),
     ("renames", renames),
     ("removals", removals),
     ("links", links),
     ("attributes", attributes),
+    ("extended", extended),
     ("conflicts", conflicts),
 ];
 
 #[test]
 fn the_directory_is_afterwards_as_if_programs_had_worked_on_it() {
-    for (what, story) in &STORIES[..5] {
+    for (what, story) in &STORIES[..6] {
         let plain = tempfile::tempdir().unwrap();
         tree(plain.path());
         story(&mut Plain(plain.path().to_path_buf()), plain.path());
@@ -329,7 +367,7 @@ fn a_coordinator_killed_at_any_step_leaves_all_results_or_none() {
 
 #[test]
 fn a_recovery_killed_at_any_step_can_be_done_again() {
-    for (what, story) in [STORIES[1], STORIES[2], STORIES[5]] {
+    for (what, story) in [STORIES[1], STORIES[2], STORIES[5], STORIES[6]] {
         let (base, before, end) = session(story, 0);
         let after = state(base.path());
         let steps = end.unwrap();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::super::engine::Engine;
 use super::super::journal::{self, Attributes, Found};
 use super::super::names::{Attr, Directory, Walk, inside};
-use super::plan::{Made, Plan, Removal, Touch, attributes, path_of};
+use super::plan::{Made, Plan, Removal, Touch, differing, path_of, whole};
 use crate::session::{EntryKind, KeepReason};
 
 impl Engine {
@@ -70,12 +70,9 @@ impl Engine {
             if !needed.contains(&path) || reserved {
                 continue;
             }
-            let mut attributes = attributes(&node.attr);
+            let mut attributes = whole(node, &node.attr, directory.lower.as_deref());
             // What is on disk by this name may be another one.
             attributes.exact = true;
-            if let Some(lower) = &directory.lower {
-                attributes.extended = journal::extended_of(lower);
-            }
             let reason = self.reason_of(&path, directory.lower.is_some());
             let made = Made {
                 attributes,
@@ -163,7 +160,7 @@ impl Engine {
                 continue;
             }
             let attributes = match (directory.changed, changed.contains(path.as_path())) {
-                (true, _) => attributes(&node.attr),
+                (true, _) => differing(node),
                 (false, true) => Attributes {
                     modified: Some(newest(&path, node.attr.modified)),
                     ..Attributes::default()

@@ -212,15 +212,16 @@ fn time(ns: Option<i64>) -> TimeSpec {
     TimeSpec::new(ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000))
 }
 
-/// Extended attributes that belong to the file's content: the user's, and
-/// access lists.
+/// Extended attributes that belong to the file's content: the user's, the
+/// administrator's (if he asks), and access lists.
 #[must_use]
 pub(in crate::service) fn extended_of(path: &Path) -> Vec<(FileName, Vec<u8>)> {
     use std::os::unix::ffi::OsStrExt;
     let names = xattr::list(path).into_iter().flatten();
     let ours = names.filter(|name| {
         let name = name.as_bytes();
-        name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_")
+        let kept: [&[u8]; 3] = [b"user.", b"trusted.", b"system.posix_acl_"];
+        kept.iter().any(|kept| name.starts_with(kept))
     });
     let pairs = ours.filter_map(|name| {
         let value = xattr::get(path, &name).ok().flatten()?;
@@ -255,8 +256,8 @@ pub(super) fn set_attributes(path: &Path, attributes: &Attributes) -> io::Result
     Ok(())
 }
 
-/// The same with extended attributes, where the file system has any. Access
-/// lists and owners are set as far as that is allowed.
+/// The same with extended attributes, where the file system has any. Owners,
+/// and attributes that are not the user's, are set as far as that is allowed.
 ///
 /// # Errors
 /// When one cannot be set.
@@ -271,15 +272,27 @@ pub(in crate::service) fn set_all_attributes(
             xattr::remove(path, name.as_path())?;
         }
     }
-    for (name, value) in &attributes.extended {
-        match xattr::set(path, name.as_path(), value) {
-            Err(error) if !name.0.starts_with(b"system.") && !is_unsupported(&error) => {
-                return Err(error);
+    for name in &attributes.without {
+        match xattr::remove(path, name.as_path()) {
+            Err(error) if error.raw_os_error() != Some(libc::ENODATA) => {
+                passed_over(name, error)?;
             }
             _ => {}
         }
     }
+    for (name, value) in &attributes.extended {
+        xattr::set(path, name.as_path(), value).or_else(|error| passed_over(name, error))?;
+    }
     set_attributes(path, attributes)
+}
+
+/// Whether it does not matter that an extended attribute could not be changed.
+fn passed_over(name: &FileName, error: io::Error) -> io::Result<()> {
+    let denied = error.kind() == io::ErrorKind::PermissionDenied;
+    if is_unsupported(&error) || (denied && !name.0.starts_with(b"user.")) {
+        return Ok(());
+    }
+    Err(error)
 }
 
 /// The same, synced if it is a directory: its permissions may not allow that

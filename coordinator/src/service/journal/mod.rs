@@ -132,6 +132,9 @@ pub(super) struct Attributes {
     /// Extended attributes to add: name and value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extended: Vec<(FileName, Vec<u8>)>,
+    /// Extended attributes to take away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<FileName>,
     /// It has no other extended attributes of the user's.
     #[serde(default)]
     pub exact: bool,
@@ -196,7 +199,7 @@ impl Attributes {
             accessed: time(meta.atime(), meta.atime_nsec()),
             modified: time(meta.mtime(), meta.mtime_nsec()),
             extended: extended_of(path),
-            exact: false,
+            ..Self::default()
         }
     }
 }

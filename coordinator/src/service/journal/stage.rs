@@ -374,12 +374,12 @@ fn make(temporary: &Path, material: &Material<'_>) -> io::Result<Option<u32>> {
         },
         Material::Link(content, attributes) => {
             disk::symlink(content, temporary)?;
-            disk::set_attributes(temporary, attributes)?;
+            disk::set_all_attributes(temporary, attributes)?;
             Ok(None)
         }
         Material::Node(format, device, attributes) => {
             disk::make_node(temporary, format, device)?;
-            disk::set_attributes(temporary, attributes)?;
+            disk::set_all_attributes(temporary, attributes)?;
             Ok(None)
         }
     }

@@ -39,6 +39,8 @@ pub(super) enum Act {
     Link(&'static str, &'static str),
     Symlink(&'static str),
     Chmod(&'static str, u32),
+    Extend(&'static str, &'static str, &'static str),
+    Shorten(&'static str, &'static str),
 }
 
 impl Act {
@@ -51,6 +53,8 @@ impl Act {
             Self::Link(path, to) => calls.link(path, to),
             Self::Symlink(path) => calls.symlink("to/nowhere", path),
             Self::Chmod(path, mode) => calls.chmod(path, mode),
+            Self::Extend(path, name, value) => calls.extend(path, name, value.as_bytes()),
+            Self::Shorten(path, name) => calls.shorten(path, name),
         }
     }
 }
@@ -108,7 +112,8 @@ fn act(random: &mut Random, dir: &Path) -> Option<Act> {
         path != other && !Path::new(path).starts_with(other) && !Path::new(other).starts_with(path);
     let free = one == Is::Nothing && has_parent(dir, path);
     let is_directory = |is| matches!(is, Is::Directory { .. });
-    match random.below(10) {
+    let attribute = ["user.origin", "user.color"][random.below(2) as usize];
+    match random.below(12) {
         0 | 1 if free || (one == Is::File && has_parent(dir, path)) => {
             Some(Act::Write(path, random.below(3) * 70_000))
         }
@@ -133,6 +138,13 @@ fn act(random: &mut Random, dir: &Path) -> Option<Act> {
         9 if matches!(one, Is::File | Is::Directory { .. }) => {
             let mode = dir.join(path).metadata().ok()?.mode() & 0o7777;
             Some(Act::Chmod(path, mode ^ 0o011))
+        }
+        10 if matches!(one, Is::File | Is::Directory { .. }) => {
+            Some(Act::Extend(path, attribute, other))
+        }
+        11 if matches!(one, Is::File | Is::Directory { .. }) => {
+            let has = xattr::get(dir.join(path), attribute).ok()?.is_some();
+            has.then_some(Act::Shorten(path, attribute))
         }
         _ => None,
     }

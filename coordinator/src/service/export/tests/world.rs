@@ -196,6 +196,16 @@ impl Calls for Run {
         self.engine.chown(self.client, target, uid, gid).unwrap();
     }
 
+    fn extend(&mut self, path: &str, name: &str, value: &[u8]) {
+        let (engine, target) = (&mut self.engine, itself(path));
+        engine.set_xattr(target, name.as_bytes(), value, 0).unwrap();
+    }
+
+    fn shorten(&mut self, path: &str, name: &str) {
+        let target = itself(path);
+        self.engine.remove_xattr(target, name.as_bytes()).unwrap();
+    }
+
     fn pipe(&mut self, path: &str) {
         let mode = libc::S_IFIFO | 0o620;
         self.engine.mknod(self.client, name(path), mode, 0).unwrap();
@@ -205,6 +215,11 @@ impl Calls for Run {
 pub(super) fn name(path: &str) -> Name<'_> {
     let path = path.as_bytes();
     Name { base: 0, path }
+}
+
+fn itself(path: &str) -> Target<'_> {
+    let (name, follow) = (name(path), false);
+    Target::Path { name, follow }
 }
 
 pub(super) fn set_time(path: &Path, seconds: i64) {
@@ -256,14 +271,10 @@ pub(super) fn state(dir: &Path) -> State {
         } else {
             Vec::new()
         };
-        let mut extended: Vec<_> = if meta.is_file() || meta.is_dir() {
-            let names = xattr::list(&path).unwrap();
-            names
-                .map(|name| (name.clone(), xattr::get(&path, name).unwrap().unwrap()))
-                .collect()
-        } else {
-            Vec::new()
-        };
+        let names = xattr::list(&path).unwrap();
+        let mut extended: Vec<_> = names
+            .map(|name| (name.clone(), xattr::get(&path, name).unwrap().unwrap()))
+            .collect();
         extended.sort();
         let entry = Entry {
             mode: meta.mode(),
@@ -317,6 +328,10 @@ pub(super) trait Calls {
     fn symlink(&mut self, content: &str, path: &str);
     fn chmod(&mut self, path: &str, mode: u32);
     fn chown(&mut self, path: &str, owner: (u32, u32));
+    /// Sets an extended attribute of what is at `path` itself.
+    fn extend(&mut self, path: &str, name: &str, value: &[u8]);
+    /// Takes one away.
+    fn shorten(&mut self, path: &str, name: &str);
     fn pipe(&mut self, path: &str);
 }
 
@@ -383,6 +398,14 @@ impl Calls for Plain {
 
     fn chown(&mut self, path: &str, (uid, gid): (u32, u32)) {
         std::os::unix::fs::lchown(self.0.join(path), Some(uid), Some(gid)).unwrap();
+    }
+
+    fn extend(&mut self, path: &str, name: &str, value: &[u8]) {
+        xattr::set(self.0.join(path), name, value).unwrap();
+    }
+
+    fn shorten(&mut self, path: &str, name: &str) {
+        xattr::remove(self.0.join(path), name).unwrap();
     }
 
     fn pipe(&mut self, path: &str) {
