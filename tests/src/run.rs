@@ -110,10 +110,11 @@ impl Workflow {
     pub(crate) fn runs(&self) -> impl Iterator<Item = CapioRun> {
         let watched = (self.audited && audits()).then_some(true);
         [Some(false), watched].into_iter().flatten().map(|watched| {
+            let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
             if watched {
-                self.audit(&[])
+                self.audit(&options)
             } else {
-                self.start(&[])
+                self.start(&options)
             }
         })
     }

@@ -138,6 +138,7 @@ pub struct Workflow {
     pub(crate) ignored: Vec<String>,
     pub(crate) excluded: Vec<String>,
     pub(crate) audited: bool,
+    pub(crate) options: Vec<String>,
     inputs: BTreeMap<String, Vec<u8>>,
     /// By path and name.
     extended: BTreeMap<(String, String), Vec<u8>>,
@@ -188,6 +189,13 @@ impl Workflow {
     #[must_use]
     pub fn exclude(mut self, paths: &[&str]) -> Self {
         self.excluded = paths.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Options of `capio run` when the workflow is verified.
+    #[must_use]
+    pub fn options(mut self, options: &[&str]) -> Self {
+        self.options = options.iter().map(ToString::to_string).collect();
         self
     }
 
