@@ -60,8 +60,8 @@ enum After {
     Free(Run),
     /// Nobody wants it any more: it goes out of the store.
     Remove(Key),
-    /// Somebody waits for the device.
-    Synced,
+    /// Somebody waits for the device, which has so many changes by then.
+    Synced(u64),
 }
 
 /// What a finished job means to others.
@@ -96,8 +96,10 @@ pub(super) struct Below {
     recent: Recent,
     /// The store had no room for what was put last.
     full: bool,
-    /// Something was put since the last sync.
-    unsynced: bool,
+    /// Counts what is put.
+    changes: u64,
+    /// So many of those are on the device.
+    synced: u64,
     /// Error number of the last put that failed, by file record.
     failed: HashMap<u32, i32>,
     /// Bytes put so far.
@@ -308,7 +310,7 @@ impl Records {
             },
             After::Piece(record, index),
         );
-        self.below.unsynced = true;
+        self.below.changes += 1;
         let leaving = Stored::Leaving {
             key,
             under_way: None,
@@ -581,8 +583,11 @@ impl Records {
                 moved.freed = run.bytes;
             }
             Some(After::Remove(key)) => self.below.remove(key),
-            Some(After::Synced) => {
+            Some(After::Synced(changes)) => {
                 moved.synced = Some(done.id);
+                if done.result.is_ok() {
+                    self.below.synced = self.below.synced.max(changes);
+                }
                 moved.error = done.result.err().map(|error| (error, false));
             }
             None => {}
@@ -658,10 +663,11 @@ impl Records {
         if let Some(error) = self.below.failed.remove(&record) {
             return Err(error);
         }
-        if self.is_held(record) || !self.below.unsynced {
+        if self.is_held(record) || self.below.synced == self.below.changes {
             return Ok(None);
         }
-        Ok(Some(self.below.submit(Job::Sync, After::Synced)))
+        let changes = self.below.changes;
+        Ok(Some(self.below.submit(Job::Sync, After::Synced(changes))))
     }
 
     /// Whether pieces of the file wait to be given to the store.
@@ -673,11 +679,6 @@ impl Records {
     /// Why the store could not take a piece of the file, if that is so.
     pub(super) fn take_failure(&mut self, record: u32) -> Option<i32> {
         self.below.failed.remove(&record)
-    }
-
-    /// All that was put before is on the device.
-    pub(super) fn is_synced(&mut self) {
-        self.below.unsynced = !self.below.jobs.is_empty();
     }
 
     /// Copies what the store has of a piece from byte `within` on; `false`: it
@@ -724,7 +725,7 @@ impl Records {
         let put = mover.store.put(key, Source::Bytes(&bytes));
         put.map_err(|error| error.raw_os_error().unwrap_or(libc::ENOSPC))?;
         self.forget(record, piece.index);
-        self.below.unsynced = true;
+        self.below.changes += 1;
         self.below.put += piece.length;
         self.below.set(record, piece.index, Stored::There(key));
         if let Some(entry) = self.entry(record, piece.index) {
@@ -733,3 +734,6 @@ impl Records {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

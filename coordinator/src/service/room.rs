@@ -325,9 +325,6 @@ impl Engine {
     }
 
     fn synced(&mut self, job: u64, error: Option<std::io::Error>) {
-        if error.is_none() {
-            self.records.is_synced();
-        }
         let error = error.map(|error| error.raw_os_error().unwrap_or(libc::EIO));
         for (asker, sync) in &mut self.room.syncs {
             if sync.job == Some(job) {
