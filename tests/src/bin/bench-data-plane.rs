@@ -32,6 +32,8 @@ fn main() -> Result<(), Failure> {
     );
     bench.calls()?;
     bench.streams()?;
+    bench.overflow()?;
+    bench.trees()?;
     bench.mapped()?;
     bench.wake_up()?;
     bench.foreign()?;
@@ -67,6 +69,11 @@ impl Bench {
     /// Starts a session on a fresh directory. It has a moment to get its
     /// memory ready, as one has before a step's first output.
     fn session(&self) -> Result<Session, Failure> {
+        self.session_of("4GiB")
+    }
+
+    /// A session with a cache of this size.
+    fn session_of(&self, cache: &str) -> Result<Session, Failure> {
         let dir = tempfile::Builder::new()
             .prefix("session.")
             .tempdir_in(self.base.path())?
@@ -75,7 +82,7 @@ impl Bench {
         std::fs::write(&spec, SPEC)?;
         let ready = dir.with_extension("ready");
         let server = Command::new(&self.capio)
-            .args(["serve", "--cache", "4GiB", "--keep", "none", "--dir"])
+            .args(["serve", "--cache", cache, "--keep", "none", "--dir"])
             .arg(&dir)
             .arg("-c")
             .arg(&spec)
@@ -108,11 +115,7 @@ impl Bench {
 
     fn taken_over(&self, session: &Session, step: &str, arguments: &[&str]) -> Command {
         let mut command = self.plain(arguments);
-        command
-            .env("LD_PRELOAD", &session.library)
-            .env("CAPIO_DIR", &session.dir)
-            .env("CAPIO_WORKFLOW_NAME", "bench")
-            .env("CAPIO_APP_NAME", step);
+        session.take_over(&mut command, step);
         command
     }
 
@@ -165,7 +168,7 @@ impl Bench {
                 succeed(self.plain(&["consume", text(&file), size]))?;
                 theirs.push(start.elapsed().as_secs_f64());
                 std::fs::remove_file(&file)?;
-                ours.push(self.stream(size, &bytes)?);
+                ours.push(self.stream(&self.session()?, size, &bytes)?);
             }
             let label = format!("1 GiB by {label}, both at once");
             let aim = if size == "4096" { "3 x shorter" } else { "" };
@@ -175,15 +178,14 @@ impl Bench {
         Ok(())
     }
 
-    fn stream(&self, size: &str, bytes: &str) -> Result<f64, Failure> {
-        let session = self.session()?;
+    fn stream(&self, session: &Session, size: &str, bytes: &str) -> Result<f64, Failure> {
         let file = session.dir.join("stream");
         let start = Instant::now();
         let consumer = self
-            .taken_over(&session, "to", &["consume", text(&file), size])
+            .taken_over(session, "to", &["consume", text(&file), size])
             .stdout(Stdio::piped())
             .spawn()?;
-        succeed(self.taken_over(&session, "from", &["produce", text(&file), size, bytes]))?;
+        succeed(self.taken_over(session, "from", &["produce", text(&file), size, bytes]))?;
         let output = consumer.wait_with_output()?;
         let elapsed = start.elapsed().as_secs_f64();
         let consumed = format!("consumed {bytes}\n");
@@ -191,6 +193,81 @@ impl Bench {
             return Ok(elapsed);
         }
         Err("the consumer has not got what was produced".into())
+    }
+
+    /// A stream of four times the cache, both at once and one after the other,
+    /// against one after the other in memory and on the disk of the store.
+    fn overflow(&self) -> Result<(), Failure> {
+        const SIZE: &str = "1048576";
+        let bytes = STREAM.to_string();
+        let disk = tempfile::tempdir_in("/var/tmp")?;
+        let places = [self.base.path().join("stream"), disk.path().join("stream")];
+        let mut times: [Vec<f64>; 4] = Default::default();
+        for _ in 0..ROUNDS {
+            let [at_once, in_turn, others @ ..] = &mut times;
+            for (place, times) in places.iter().zip(others) {
+                let start = Instant::now();
+                succeed(self.plain(&["produce", text(place), SIZE, &bytes]))?;
+                succeed(self.plain(&["consume", text(place), SIZE]))?;
+                times.push(start.elapsed().as_secs_f64());
+                std::fs::remove_file(place)?;
+            }
+            at_once.push(self.stream(&self.session_of("256MiB")?, SIZE, &bytes)?);
+            let session = self.session_of("256MiB")?;
+            let file = session.dir.join("other");
+            let start = Instant::now();
+            succeed(self.taken_over(&session, "a", &["produce", text(&file), SIZE, &bytes]))?;
+            succeed(self.taken_over(&session, "a", &["consume", text(&file), SIZE]))?;
+            in_turn.push(start.elapsed().as_secs_f64());
+        }
+        let [at_once, in_turn, memory, disk] = times.map(|times| 1e3 * median(times));
+        let rows = [
+            ("4 x the cache at once, on tmpfs", at_once, memory),
+            ("4 x the cache at once, on disk", at_once, disk),
+            ("4 x the cache in turn, on tmpfs", in_turn, memory),
+            ("4 x the cache in turn, on disk", in_turn, disk),
+        ];
+        for (label, ours, theirs) in rows {
+            row(label, ours, theirs, "ms", "");
+        }
+        Ok(())
+    }
+
+    /// `cp -r` of many small files into the directory and out of it.
+    fn trees(&self) -> Result<(), Failure> {
+        let (from, to) = (self.base.path().join("tree"), self.base.path().join("out"));
+        for number in 0..10_000 {
+            let dir = from.join((number / 100).to_string());
+            std::fs::create_dir_all(&dir)?;
+            std::fs::write(dir.join(number.to_string()), vec![7; 1 + number % 6000])?;
+        }
+        let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
+        for _ in 0..ROUNDS {
+            let session = self.session()?;
+            let plain = self.base.path().join("copy");
+            for (inner, rounds) in [(session.dir.join("copy"), &mut ours), (plain, &mut theirs)] {
+                for (name, a, b) in [("in", &from, &inner), ("out", &inner, &to)] {
+                    let mut copy = Command::new("cp");
+                    copy.arg("-r").args([a, b]);
+                    if inner.starts_with(&session.dir) {
+                        session.take_over(&mut copy, "a");
+                    }
+                    let start = Instant::now();
+                    succeed(copy)?;
+                    rounds.add(BTreeMap::from([(
+                        name.to_owned(),
+                        start.elapsed().as_secs_f64() * 1e3,
+                    )]));
+                }
+                std::fs::remove_dir_all(&to)?;
+                // Nothing of ours is there for us, who are not in the session.
+                let _ = std::fs::remove_dir_all(&inner);
+            }
+        }
+        for (name, label) in [("in", "cp -r of 10,000 files in"), ("out", "and out")] {
+            row(label, ours.median(name), theirs.median(name), "ms", "");
+        }
+        Ok(())
     }
 
     /// A file that is mapped: its move into an inode, and reads by the mapping.
@@ -285,6 +362,17 @@ impl Bench {
         let aim = format!("{:+.2} ms, aim +0.3", (ours - theirs) / 1e3);
         row("start of a process", ours, theirs, "us", &aim);
         Ok(())
+    }
+}
+
+impl Session {
+    /// Has the command run as a process of `step`.
+    fn take_over(&self, command: &mut Command, step: &str) {
+        command
+            .env("LD_PRELOAD", &self.library)
+            .env("CAPIO_DIR", &self.dir)
+            .env("CAPIO_WORKFLOW_NAME", "bench")
+            .env("CAPIO_APP_NAME", step);
     }
 }
 
