@@ -323,3 +323,45 @@ print(db.execute("select count(*), sum(length(b)) from t").fetchone())
         .options(&["--cache", "16MiB"])
         .verify();
 }
+
+#[test]
+fn many_files_are_mapped_in_turn_that_exceed_the_cache_together() {
+    let script = r#"
+import mmap, os, zlib
+for turn in range(2):
+    for i in range(12):
+        name = f"m{i}"
+        if turn == 0:
+            with open(name, "wb") as f:
+                f.write(bytes([i + 1]) * (3 << 20) + os.fsencode(name) * 1000)
+                f.truncate(4 << 20)
+        with open(name, "r+b") as f, mmap.mmap(f.fileno(), 0) as m:
+            print(name, zlib.crc32(m))
+            m[5000:5003] = b"%3d" % (turn * 100 + i)
+        with open(name, "rb") as f:
+            print(name, zlib.crc32(f.read()))
+"#;
+    let workflow = Workflow::new("mapped")
+        .input("s.py", script)
+        .step(Step::sh("all", "python3 s.py > said").writes(&["*"]));
+    workflow.unaudited().options(&["--cache", "16MiB"]).verify();
+}
+
+#[test]
+fn a_mapping_drives_others_out_of_a_full_cache() {
+    let script = r#"
+import mmap
+for name in "abc":
+    with open(name, "wb") as f:
+        for i in range(10):
+            f.write(bytes([i + 65]) * (1 << 20))
+for name in "cab":
+    with open(name, "r+b") as f, mmap.mmap(f.fileno(), 0) as m:
+        print(name, m[5 << 20], len(m))
+        m[7 << 20] = 90
+"#;
+    let workflow = Workflow::new("drives")
+        .input("s.py", script)
+        .step(Step::sh("all", "python3 s.py > said").writes(&["*"]));
+    workflow.unaudited().options(&["--cache", "16MiB"]).verify();
+}

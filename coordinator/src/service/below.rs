@@ -16,6 +16,7 @@ use wire::limits::{CHUNK, MAX_FILE_SIZE, PAGE};
 
 use super::arena::Run;
 use super::records::{Hazard, Records};
+use super::returns::Returns;
 use super::store::{Done, Job, Key, Mover, Source, Usage};
 
 /// Bytes that one request brings back.
@@ -53,9 +54,12 @@ enum Stored {
 }
 
 /// What is to happen when a job is done.
-enum After {
+pub(super) enum After {
     /// Something with this piece of this file record.
     Piece(u32, u32),
+    /// Something with a piece of this file record, which is on its way back from
+    /// the kernel.
+    Returned(u32),
     /// Nobody wants it any more: the run is free.
     Free(Run),
     /// Nobody wants it any more: it goes out of the store.
@@ -94,6 +98,7 @@ pub(super) struct Below {
     /// Chunks that only come-backs may use, so that a reader always gets on.
     spare: Vec<Run>,
     recent: Recent,
+    pub(super) returns: Returns,
     /// The store had no room for what was put last.
     full: bool,
     /// Counts what is put.
@@ -140,18 +145,36 @@ impl Below {
         self.next
     }
 
-    fn submit(&mut self, job: Job, after: After) -> u64 {
+    /// A name for what is put next.
+    pub(super) fn key(&mut self) -> Key {
+        Key(self.number())
+    }
+
+    /// What a job brings to the store is of no use any more.
+    pub(super) fn unwanted(&mut self, job: u64, key: Key) {
+        self.jobs.insert(job, After::Remove(key));
+    }
+
+    /// The store has a piece.
+    pub(super) fn is_there(&mut self, record: u32, index: u32, key: Key) {
+        self.set(record, index, Stored::There(key));
+    }
+
+    /// Has something done.
+    pub(super) fn submit(&mut self, job: Job, after: After) -> u64 {
         let id = self.number();
         if let Some(mover) = &self.mover {
             self.jobs.insert(id, after);
-            self.puts += usize::from(matches!(job, Job::Put { .. }));
+            let puts = matches!(job, Job::Put { .. } | Job::Copy { .. });
+            self.puts += usize::from(puts);
+            self.changes += u64::from(puts);
             mover.submit(id, job);
         }
         id
     }
 
     /// Takes a key out of the store.
-    fn remove(&mut self, key: Key) {
+    pub(super) fn remove(&mut self, key: Key) {
         if let Some(mover) = &self.mover {
             mover.submit(0, Job::Remove(key));
             self.full = false;
@@ -199,7 +222,7 @@ impl Records {
     /// and of those that somebody copies from still.
     #[must_use]
     pub(super) fn coming_free(&self) -> u64 {
-        self.below.leaving + self.in_limbo()
+        self.below.leaving + self.below.returns.bytes() + self.in_limbo()
     }
 
     /// Bytes that are put by for pieces that come back.
@@ -235,7 +258,7 @@ impl Records {
         if entry.fetch_or(ENTRY_STORED, SeqCst) & ENTRY_STORED != 0 {
             return;
         }
-        let key = Key(self.below.number());
+        let key = self.below.key();
         let leaving = Stored::Leaving {
             key,
             under_way: None,
@@ -310,7 +333,6 @@ impl Records {
             },
             After::Piece(record, index),
         );
-        self.below.changes += 1;
         let leaving = Stored::Leaving {
             key,
             under_way: None,
@@ -332,7 +354,7 @@ impl Records {
                     0
                 };
                 if let Some(job) = job {
-                    self.below.jobs.insert(job, After::Remove(key));
+                    self.below.unwanted(job, key);
                 }
             }
             Some(Stored::There(key)) => self.below.remove(key),
@@ -582,6 +604,10 @@ impl Records {
                 self.give_back(run);
                 moved.freed = run.bytes;
             }
+            Some(After::Returned(record)) => {
+                moved.freed = self.returned(record, done.id, done.result.is_ok());
+                moved.error = done.result.err().map(|error| (error, false));
+            }
             Some(After::Remove(key)) => self.below.remove(key),
             Some(After::Synced(changes)) => {
                 moved.synced = Some(done.id);
@@ -720,7 +746,7 @@ impl Records {
         let mut bytes = vec![0; piece.length as usize];
         self.read_stored(record, piece, 0, &mut bytes)?;
         change(&mut bytes);
-        let key = Key(self.below.number());
+        let key = self.below.key();
         let mover = self.below.mover.as_ref().ok_or(libc::ENOSPC)?;
         let put = mover.store.put(key, Source::Bytes(&bytes));
         put.map_err(|error| error.raw_os_error().unwrap_or(libc::ENOSPC))?;

@@ -13,6 +13,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -37,12 +38,12 @@ const PART: u64 = 16 << 20;
 /// The inode of a file whose bytes are the kernel's, or on their way there.
 pub(super) struct Backed {
     /// For reading only: what is open for writing cannot be run.
-    file: File,
+    pub(super) file: Arc<File>,
     path: PathBuf,
     /// Chunks that the cache has given up for its pages.
-    lent: u64,
+    pub(super) lent: u64,
     /// A description of it was handed over: the size is the kernel's, too.
-    native: bool,
+    pub(super) native: bool,
     /// Every byte before this is counted in them, whether it has a page or not.
     charged: u64,
 }
@@ -160,6 +161,7 @@ impl Records {
     /// `ENOMEM`: the file system has no room; [`FULL`]: the cache has none now;
     /// what the kernel says.
     fn move_out(&mut self, record: u32, reservation: &Path) -> Result<bool, i32> {
+        self.undo_return(record);
         if !self.is_kernel(record) {
             self.begin_move(record, reservation)?;
         }
@@ -177,7 +179,7 @@ impl Records {
         // Writers wait from now on; the size cannot change.
         self.set_flags(record, FILE_MOVING);
         let backed = Backed {
-            file,
+            file: Arc::new(file),
             path: reservation.to_path_buf(),
             lent: 1,
             native: false,
@@ -327,16 +329,25 @@ impl Records {
         );
     }
 
+    /// The inode is a reservation again.
+    pub(super) fn empty_inode(&mut self, record: u32) {
+        if let Some(backed) = self.kernel.remove(&record) {
+            self.repay(backed.lent);
+            // Nothing can be appended to it by accident.
+            let _ = backed
+                .truncate(0)
+                .and_then(|()| backed.truncate(i64::MAX as u64));
+        }
+    }
+
     fn end_move(&mut self, record: u32, moved: bool) {
-        let file = self.shared.file(record);
         if moved {
             self.tell_granted(record);
-            file.flags.fetch_or(FILE_KERNEL, SeqCst);
-        } else if let Some(backed) = self.kernel.remove(&record) {
-            self.repay(backed.lent);
-            // A reservation again: nothing can be appended to it by accident.
-            let _ = backed.truncate(i64::MAX as u64);
+            self.shared.file(record).flags.fetch_or(FILE_KERNEL, SeqCst);
+        } else {
+            self.empty_inode(record);
         }
+        let file = self.shared.file(record);
         file.flags.fetch_and(!FILE_MOVING, SeqCst);
         self.shared.wake_file(record);
     }
@@ -393,6 +404,7 @@ impl Records {
 
     /// [`Records::truncate`] of a kernel-backed file.
     pub(super) fn truncate_kernel(&mut self, record: u32, size: u64) -> Result<(), i32> {
+        self.undo_return(record);
         let Some(backed) = self.kernel.get_mut(&record) else {
             return Ok(());
         };
@@ -455,6 +467,7 @@ impl Records {
 
     /// Forgets the inode; its pages are free once nobody maps it.
     pub(super) fn release_kernel(&mut self, record: u32) {
+        self.undo_return(record);
         self.moving.remove(&record);
         if let Some(backed) = self.kernel.remove(&record) {
             self.repay(backed.lent);

@@ -22,6 +22,7 @@ mod proc_scan;
 mod processes;
 mod records;
 mod renames;
+mod returns;
 mod room;
 mod server;
 mod shm;

@@ -536,6 +536,7 @@ impl Engine {
             self.mark_consumed(client, inode);
         }
         self.room.is_used(record);
+        self.records.undo_return(record);
         if let Some(file) = self.names.file_mut(inode) {
             file.open += 1;
             file.writers += u32::from(writes);

@@ -231,6 +231,11 @@ impl Records {
         Some(())
     }
 
+    /// Makes room for the entry of piece `index`; `false`: there is none.
+    pub(super) fn make_entry(&mut self, record: u32, index: u32) -> bool {
+        self.entry(record, index).is_some() || self.make_blocks(record, index).is_some()
+    }
+
     fn take_block(&mut self) -> Option<u32> {
         let block = self.free_blocks.pop().or_else(|| {
             (self.next_block < MAX_MAP_BLOCKS).then(|| {

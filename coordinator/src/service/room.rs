@@ -3,7 +3,7 @@
 //! Pages go in this order: of files that nobody will read again; those that
 //! every reader of an open file has passed; of files that nobody has open, the
 //! ones used longest ago first; those farthest ahead of the readers of open
-//! files. Within a file the last go first, so that who reads it from its start
+//! files; at last kernel-backed files that nobody has open. Within a file the last go first, so that who reads it from its start
 //! finds that in the cache. Files that are read from end to end push out
 //! nothing but themselves.
 
@@ -395,6 +395,7 @@ impl Engine {
         taken += self.take_candidates(passed, bytes.saturating_sub(taken));
         taken += self.take_idle(bytes.saturating_sub(taken), urgent);
         taken += self.take_candidates(others, bytes.saturating_sub(taken));
+        taken += self.return_idle(bytes.saturating_sub(taken));
         self.records.give_to_store();
         taken
     }
@@ -512,6 +513,22 @@ impl Engine {
             }
         }
         self.room.idle = idle;
+        taken
+    }
+
+    /// Kernel-backed files that nobody has open.
+    fn return_idle(&mut self, bytes: u64) -> u64 {
+        if !self.records.has_store() || self.records.is_store_full() {
+            return 0;
+        }
+        let records: Vec<u32> = self.room.idle.values().map(|idle| idle.record).collect();
+        let mut taken = 0;
+        for record in records {
+            if taken >= bytes {
+                break;
+            }
+            taken += self.records.begin_return(record);
+        }
         taken
     }
 

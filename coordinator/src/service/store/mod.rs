@@ -23,6 +23,8 @@ pub(super) enum Source<'a> {
     Arena(&'a Region, u64, u64),
     /// Plain memory.
     Bytes(&'a [u8]),
+    /// A part of a file: start and length.
+    File(&'a File, u64, u64),
 }
 
 impl Source<'_> {
@@ -30,7 +32,7 @@ impl Source<'_> {
     #[must_use]
     pub(super) fn length(&self) -> u64 {
         match self {
-            Self::Arena(_, _, length) => *length,
+            Self::Arena(_, _, length) | Self::File(_, _, length) => *length,
             Self::Bytes(bytes) => bytes.len() as u64,
         }
     }
@@ -41,6 +43,11 @@ impl Source<'_> {
         match self {
             Self::Arena(arena, offset, length) => arena.write_to(*offset, *length, file, at),
             Self::Bytes(bytes) => file.write_all_at(bytes, at),
+            Self::File(from, start, length) => {
+                let mut bytes = vec![0; *length as usize];
+                from.read_exact_at(&mut bytes, *start)?;
+                file.write_all_at(&bytes, at)
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Two threads that move pieces between arena and store, so that nobody else
 //! waits for the device.
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,13 +10,21 @@ use super::super::shm::Shared;
 use super::{Key, Source, Store};
 
 /// What is to be moved.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(in super::super) enum Job {
     /// From a part of the arena into the store.
     Put {
         key: Key,
         /// Start in the arena.
         offset: u64,
+        length: u64,
+    },
+    /// From a part of a file into the store.
+    Copy {
+        key: Key,
+        file: Arc<File>,
+        /// Start in the file.
+        at: u64,
         length: u64,
     },
     /// From the store into the arena.
@@ -37,7 +46,7 @@ pub(in super::super) enum Job {
 pub(in super::super) struct Done {
     /// Number that the job was given.
     pub id: u64,
-    /// It was a [`Job::Put`].
+    /// It was to give the store something.
     pub was_put: bool,
     pub result: io::Result<()>,
 }
@@ -81,7 +90,7 @@ impl Mover {
     pub(in super::super) fn submit(&self, id: u64, job: Job) {
         let queue = match job {
             Job::Get { .. } => &self.gets,
-            Job::Put { .. } | Job::Remove(_) | Job::Sync => &self.puts,
+            Job::Put { .. } | Job::Copy { .. } | Job::Remove(_) | Job::Sync => &self.puts,
         };
         // The threads live as long as the queues.
         let _ = queue.send((id, job));
@@ -91,7 +100,14 @@ impl Mover {
 fn serve(jobs: &Receiver<(u64, Job)>, store: &dyn Store, shared: &Shared, tell: &Tell) {
     while let Ok((id, job)) = jobs.recv() {
         let arena = &shared.arena;
+        let was_put = matches!(job, Job::Put { .. } | Job::Copy { .. });
         let result = match job {
+            Job::Copy {
+                key,
+                file,
+                at,
+                length,
+            } => store.put(key, Source::File(&file, at, length)),
             Job::Put {
                 key,
                 offset,
@@ -111,7 +127,6 @@ fn serve(jobs: &Receiver<(u64, Job)>, store: &dyn Store, shared: &Shared, tell: 
             }
             Job::Sync => store.sync(),
         };
-        let was_put = matches!(job, Job::Put { .. });
         tell(Done {
             id,
             was_put,
