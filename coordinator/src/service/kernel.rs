@@ -295,8 +295,8 @@ impl Records {
             file.flags.fetch_or(FILE_KERNEL, SeqCst);
         } else if let Some(backed) = self.kernel.remove(&record) {
             self.repay(backed.lent);
-            // A reservation again: nothing can be appended to it by accident.
-            let _ = backed.truncate(i64::MAX as u64);
+            // A reservation again, which is empty.
+            let _ = backed.truncate(0);
         }
         file.flags.fetch_and(!FILE_MOVING, SeqCst);
         self.shared.wake_file(record);

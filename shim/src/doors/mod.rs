@@ -19,6 +19,7 @@ mod paths;
 mod print;
 mod raw;
 mod realpath;
+mod rings;
 mod slots;
 mod spawn;
 mod stat;
