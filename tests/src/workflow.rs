@@ -138,6 +138,7 @@ pub struct Workflow {
     pub(crate) ignored: Vec<String>,
     pub(crate) excluded: Vec<String>,
     pub(crate) audited: bool,
+    pub(crate) under: Vec<String>,
     inputs: BTreeMap<String, Vec<u8>>,
     permanent: Vec<String>,
 }
@@ -185,6 +186,13 @@ impl Workflow {
     #[must_use]
     pub fn unaudited(mut self) -> Self {
         self.audited = false;
+        self
+    }
+
+    /// Starts `capio` by these words, which run the words after them.
+    #[must_use]
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(ToString::to_string).collect();
         self
     }
 

@@ -6,11 +6,9 @@
 //! starts; the move begins when those under way have ended, and goes on a part
 //! at a time, driven by whoever asks for it and by the clock.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::SeqCst;
@@ -19,14 +17,10 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
 use wire::layout::{FILE_KERNEL, FILE_MOVING};
 use wire::limits::{CHUNK, MAX_FILE_SIZE, PAGE};
-use wire::message::Target;
 
 use super::arena::Run;
-use super::attributes::Aim;
-use super::engine::{Answer, Client, Engine, Outcome};
-use super::names::Node;
+use super::engine::{Answer, Engine, Outcome};
 use super::records::{Hazard, Records};
-use crate::flow::{FileId, Reading, WaitFor};
 
 /// Bytes that are moved before others get their turn.
 const PART: u64 = 16 << 20;
@@ -482,50 +476,6 @@ impl Engine {
             file.modified |= writes;
         }
         Ok(Answer::Ok)
-    }
-
-    /// The path by which the kernel can run a program. One that lies in the
-    /// cache is final first, for whoever reads it, and moves into its inode.
-    pub(super) fn run(
-        &mut self,
-        client: Client,
-        target: Target<'_>,
-        library: bool,
-        thread: u32,
-    ) -> Outcome {
-        let wanted = if library { libc::R_OK } else { libc::X_OK } as u32;
-        let (inode, path) = match self.aim(target)? {
-            Aim::Native(path) => return Ok(Answer::Native(path, None)),
-            Aim::Missing(path) => return self.missing(client, thread, path),
-            Aim::Node(inode, path) => (inode, path),
-        };
-        let Some(file) = self.names.get(inode).and_then(Node::file) else {
-            return Err(libc::EACCES);
-        };
-        let Some(record) = file.record else {
-            self.permitted(inode, wanted)?;
-            let lower = self.lower_of(inode).ok_or(libc::EIO)?;
-            return Ok(Answer::Native(super::opens::bytes(&lower), Some(inode)));
-        };
-        let file = FileId(inode);
-        match self.flow.reading(client.step, file, &path) {
-            Reading::Failed(_) => return Err(libc::EIO),
-            Reading::UntilFinal | Reading::Stream if !self.flow.is_final(file) => {
-                return self.wait(client, thread, WaitFor::Final(file), path, "to be final");
-            }
-            _ => {}
-        }
-        // A linker makes its program executable at the end.
-        self.permitted(inode, wanted)?;
-        self.mark_consumed(client, inode);
-        let reservation = self.ofds.reservation(record);
-        if !self.records.move_out(record, &reservation)? {
-            return Ok(Answer::Soon);
-        }
-        let name = super::calls::last_component(&path);
-        let place = self.ofds.runnable(record, OsStr::from_bytes(name));
-        let place = place.map_err(|error| errno(&error))?;
-        Ok(Answer::Native(super::opens::bytes(&place), None))
     }
 
     /// Whether the file is where it belongs, and not on its way to an inode.

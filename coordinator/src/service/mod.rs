@@ -16,6 +16,7 @@ mod names;
 mod opens;
 mod proc_scan;
 mod processes;
+mod programs;
 mod records;
 mod renames;
 mod server;

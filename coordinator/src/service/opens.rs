@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
@@ -76,7 +76,6 @@ pub(super) struct Ofds {
     next: u32,
     names: PathBuf,
     reserved: PathBuf,
-    programs: PathBuf,
 }
 
 impl Ofds {
@@ -89,7 +88,6 @@ impl Ofds {
             next: 0,
             names: session.join(place::OPEN),
             reserved: session.join(place::RESERVED),
-            programs: session.join(place::RUN),
         }
     }
 
@@ -128,23 +126,6 @@ impl Ofds {
     pub(super) fn unreserve(&self, record: u32) {
         // It may be missing when its making failed.
         let _ = std::fs::remove_file(self.reservation(record));
-        // Most files are never run.
-        let _ = std::fs::remove_dir_all(self.programs.join(record.to_string()));
-    }
-
-    /// A name under which the kernel runs the inode of a file record.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub(super) fn runnable(&self, record: u32, name: &OsStr) -> io::Result<PathBuf> {
-        let folder = self.programs.join(record.to_string());
-        std::fs::create_dir_all(&folder)?;
-        let (place, inode) = (folder.join(name), self.reservation(record));
-        std::fs::set_permissions(&inode, Permissions::from_mode(0o700))?;
-        match std::fs::hard_link(inode, &place) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(place),
-        }
     }
 
     fn take(&mut self) -> Option<u32> {
@@ -717,6 +698,7 @@ impl Engine {
     }
 
     fn drop_record(&mut self, record: u32) {
+        self.programs.forget(record, &self.ofds.reservation(record));
         self.ofds.unreserve(record);
         self.records.release(record);
     }
