@@ -145,9 +145,20 @@ impl Place {
     }
 }
 
+/// What follows `CAPIO_DIR` in the kernel's path of a program of the cache.
+pub(crate) fn behind_run(path: &[u8]) -> Option<&[u8]> {
+    let rest = below(get()?.session.bytes(), path)?.strip_prefix(b"/")?;
+    below(place::RUN.as_bytes(), rest)
+}
+
+/// Whether `path` is the kernel's of a program of the cache.
+pub(crate) fn is_in_run(path: &[u8]) -> bool {
+    behind_run(path).is_some()
+}
+
 /// What follows directory `prefix` in `path` when it lies there.
 #[inline(always)]
-fn below<'a>(prefix: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+pub(crate) fn below<'a>(prefix: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     if prefix.is_empty() {
         return None;
     }

@@ -79,3 +79,111 @@ fn programs_run_where_shared_memory_is_mounted_noexec() {
         .unaudited()
         .verify();
 }
+
+/// A library in two layers, a plug-in, and a program that wants them.
+fn objects() -> Workflow {
+    let layer = "int layer(void) { return LAYER; }";
+    let answer = "int layer(void); int answer(void) { return layer() * 6; }";
+    let main = r#"
+        #include <dlfcn.h>
+        #include <stdio.h>
+        #include <stdlib.h>
+        int answer(void);
+        int main(int argc, char **argv)
+        {
+            const char *path = getenv("LD_LIBRARY_PATH");
+            printf("%d, by %s", answer(), path ? path : "no path");
+            for (int i = 1; i < argc; i++) {
+                void *plugin = dlopen(argv[i], RTLD_NOW);
+                int (*layer)(void) = plugin ? (int (*)(void))dlsym(plugin, "plugged") : NULL;
+                if (!layer) return printf("%s\n", dlerror()), 1;
+                printf(", plugged %d", layer());
+            }
+            return puts("") < 0;
+        }
+    "#;
+    let plugin = "int layer(void); int plugged(void) { return -layer(); }";
+    Workflow::new("libraries")
+        .input("src/layer.c", layer)
+        .input("src/answer.c", answer)
+        .input("src/plugin.c", plugin)
+        .input("src/main.c", main)
+}
+
+/// How to build them in the working directory; `$1`: the search path that the
+/// objects get, of which kind `$2` says.
+const BUILD: &str = r#"
+    set -e
+    build() {
+        mkdir -p lib bin
+        gcc -shared -fPIC -DLAYER=${3:-7} -o lib/liblayer.so.1.0 -Wl,-soname,liblayer.so.1 src/layer.c
+        ln -sf liblayer.so.1.0 lib/liblayer.so.1
+        gcc -shared -fPIC -o lib/libanswer.so -Wl,-soname,libanswer.so "-Wl,-rpath,$1" "-Wl,$2" src/answer.c -Wl,--no-as-needed lib/liblayer.so.1
+        gcc -shared -fPIC -o lib/plugin.so "-Wl,-rpath,$1" "-Wl,$2" src/plugin.c -Wl,--no-as-needed lib/liblayer.so.1
+        gcc -o bin/program "-Wl,-rpath,$1" "-Wl,$2" src/main.c lib/libanswer.so -Wl,-rpath-link,lib -ldl
+    }
+"#;
+
+/// `build` (a line that calls the function) in one step, `run` in the next.
+fn verify(build: &str, run: &str) {
+    objects()
+        .step(
+            Step::sh("build", format!("{BUILD}\n{build}"))
+                .reads(&["src/*"])
+                .writes(&["lib", "bin", "lib/*", "bin/*"]),
+        )
+        .step(
+            Step::sh("run", format!("set -e\n{run}"))
+                .after("build")
+                .reads(&["lib/*", "bin/*", "src/*"])
+                .writes(&["said*", "lib/*", "moved*", "other*"]),
+        )
+        .ignoring("bin")
+        .ignoring("lib")
+        .ignoring("moved")
+        // The loader searches past the library: that is the point.
+        .unaudited()
+        .verify();
+}
+
+#[test]
+fn a_program_finds_the_libraries_beside_it_by_its_own_search_path() {
+    let run = r#"
+        bin/program > said
+        (cd lib && ../bin/program ../lib/plugin.so "$PWD/plugin.so") >> said
+        python3 -c 'import subprocess; subprocess.run(["bin/program"], check=True)' >> said
+        env -i bin/program lib/plugin.so >> said
+        mkdir moved && cp -a bin lib moved && rm -r bin/program lib/liblayer* && moved/bin/program >> said
+        gcc -shared -fPIC -DLAYER=8 -o moved/lib/liblayer.so.1.0 -Wl,-soname,liblayer.so.1 src/layer.c
+        moved/bin/program moved/lib/plugin.so >> said
+        rm moved/lib/liblayer.so.1 && if moved/bin/program 2> /dev/null; then exit 1; fi
+    "#;
+    verify("build '$ORIGIN/../lib' --enable-new-dtags", run);
+    verify("build '$ORIGIN/../lib:$ORIGIN' --disable-new-dtags", run);
+}
+
+#[test]
+fn a_program_finds_the_libraries_of_a_directory_that_it_names_in_full() {
+    let run = "bin/program > said; bin/program $PWD/lib/plugin.so >> said";
+    verify("build \"$PWD/lib\" --enable-new-dtags", run);
+    verify("build \"$PWD/lib\" --disable-new-dtags", run);
+}
+
+#[test]
+fn programs_find_libraries_by_the_path_in_their_environment() {
+    let run = r#"
+        if bin/program 2> /dev/null; then exit 1; fi
+        LD_LIBRARY_PATH=lib bin/program > said
+        export LD_LIBRARY_PATH=/nowhere:lib:
+        bin/program plugin.so >> said
+        cp bin/program $OUTSIDE/program && $OUTSIDE/program plugin.so >> said
+        sh -c 'bin/program; echo $LD_LIBRARY_PATH' >> said
+        python3 -c 'import os; os.waitpid(os.posix_spawn("bin/program", ["program", "plugin.so"], os.environ), 0)' >> said
+        python3 -c 'import ctypes; print(ctypes.CDLL("plugin.so").plugged())' >> said
+        mv lib other && if bin/program 2> /dev/null; then exit 1; fi
+        LD_LIBRARY_PATH=other bin/program >> said
+        gcc -shared -fPIC -DLAYER=9 -o other/new -Wl,-soname,liblayer.so.1 src/layer.c
+        mv other/new other/liblayer.so.1 && LD_LIBRARY_PATH=other bin/program >> said
+    "#;
+    verify("build /nowhere --enable-new-dtags", run);
+}

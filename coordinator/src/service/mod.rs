@@ -11,6 +11,7 @@ mod export;
 mod guardian;
 mod journal;
 mod kernel;
+mod libraries;
 mod members;
 mod names;
 mod opens;

@@ -20,6 +20,7 @@ use wire::place;
 use super::attributes::Aim;
 use super::calls::os_error;
 use super::engine::{Answer, Client, Engine, Outcome};
+use super::libraries::is_library;
 use super::names::{Inode, Node, inside};
 use crate::flow::{FileId, Reading, WaitFor};
 
@@ -52,7 +53,7 @@ impl Programs {
     /// # Errors
     /// What the kernel says.
     pub(super) fn put(&mut self, record: u32, name: &[u8], inode: &Path) -> io::Result<PathBuf> {
-        let place = self.root.join(OsStr::from_bytes(name));
+        let place = self.path(name);
         fs::set_permissions(inode, Permissions::from_mode(0o700))?;
         if !self.is_there(inode, &place) {
             make_room(&self.root, &place)?;
@@ -69,6 +70,46 @@ impl Programs {
             places.push(place.clone());
         }
         Ok(place)
+    }
+
+    /// The kernel's path of `name` (below `CAPIO_DIR`).
+    #[must_use]
+    pub(super) fn path(&self, name: &[u8]) -> PathBuf {
+        self.root.join(OsStr::from_bytes(name))
+    }
+
+    /// Lets `name` (below `CAPIO_DIR`) lead to `real`.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn link(&self, name: &[u8], real: &[u8]) -> io::Result<()> {
+        let (place, real) = (self.path(name), OsStr::from_bytes(real));
+        if fs::read_link(&place).is_ok_and(|old| old == real) {
+            return Ok(());
+        }
+        make_room(&self.root, &place)?;
+        let fresh = self.root.join(FRESH);
+        symlink(real, &fresh)?;
+        fs::rename(fresh, place)
+    }
+
+    /// Lets `name` lead to nothing.
+    pub(super) fn clear(&self, name: &[u8]) {
+        // Mostly nothing is there; a directory is not in the way.
+        let _ = fs::remove_file(self.path(name));
+    }
+
+    /// Lets nothing be found in directory `name` that looks like a library and
+    /// is none of `kept`.
+    pub(super) fn clear_libraries(&self, name: &[u8], kept: &[Vec<u8>]) {
+        let folder = self.path(name);
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        for entry in entries.map(|entry| entry.file_name()) {
+            let name = entry.as_bytes();
+            if is_library(name) && !kept.iter().any(|kept| kept == name) {
+                let _ = fs::remove_file(folder.join(&entry));
+            }
+        }
     }
 
     /// Whether what lies at `place` is the file in `inode`, as it is now.
@@ -167,8 +208,9 @@ pub(super) fn remove_session(session: &Path) -> io::Result<()> {
 }
 
 impl Engine {
-    /// The path by which the kernel can run a program. One that lies in the
-    /// cache is final first, for whoever reads it, and moves into its inode.
+    /// The path by which the kernel can run a program, or load a library or
+    /// those of a directory. One that lies in the cache is final first, for
+    /// whoever reads it, and moves into its inode, and what it needs with it.
     pub(super) fn run(
         &mut self,
         client: Client,
@@ -181,8 +223,17 @@ impl Engine {
             Aim::Missing(path) => return self.missing(client, thread, path),
             Aim::Node(inode, path) => (inode, path),
         };
+        if library && self.names.directory(inode).is_some() {
+            return self.run_directory(client, thread, inode, &path);
+        }
         let wanted = if library { libc::R_OK } else { libc::X_OK };
-        self.loadable(client, thread, (inode, &path), &path, wanted)
+        match self.loadable(client, thread, (inode, &path), &path, wanted)? {
+            Answer::Native(place, None) => {
+                let later = self.bring_libraries(client, thread, &path, &place)?;
+                Ok(later.unwrap_or(Answer::Native(place, None)))
+            }
+            other => Ok(other),
+        }
     }
 
     /// The path by which the kernel can run or load file `inode`, which has the
