@@ -187,3 +187,85 @@ fn programs_find_libraries_by_the_path_in_their_environment() {
     "#;
     verify("build /nowhere --enable-new-dtags", run);
 }
+
+/// What a program finds out about itself, and what it finds from there.
+fn self_aware() -> Workflow {
+    let source = r#"
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <fcntl.h>
+        #include <limits.h>
+        #include <stdio.h>
+        #include <stdlib.h>
+        #include <string.h>
+        #include <sys/stat.h>
+        #include <sys/auxv.h>
+        #include <unistd.h>
+        static const char *below(const char *path, const char *top)
+        {
+            size_t n = strlen(top);
+            return path && !strncmp(path, top, n) ? path + n : path ? path : "nothing";
+        }
+        static void look(const char *from, char *path)
+        {
+            char *slash = strrchr(path, '/'), line[100] = "nothing\n";
+            strcpy(slash, "/../share/data");
+            FILE *data = fopen(path, "r");
+            if (data) fgets(line, sizeof line, data);
+            printf("beside %s: %s", from, line);
+        }
+        int main(int argc, char **argv)
+        {
+            char path[PATH_MAX] = "", own[64], magic[4] = "";
+            struct stat exe, file;
+            if (argc > 2) unlink(argv[2]);
+            snprintf(own, sizeof own, "/proc/%d/exe", getpid());
+            ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+            printf("%zd %s\n", n - (ssize_t)strlen(argv[1]), below(path, argv[1]));
+            printf("short: %zd\n", readlink(own, own, 3));
+            int fd = open("/proc/self/exe", O_RDONLY);
+            printf("starts with ELF: %d\n", read(fd, magic, 4) == 4 && !memcmp(magic + 1, "ELF", 3));
+            if (argc > 2) return 0;
+            printf("real: %s\n", below(realpath("/proc/self/exe", NULL), argv[1]));
+            printf("is the file: %d\n", !stat("/proc/self/exe", &exe) && !stat(path, &file) && exe.st_ino == file.st_ino && exe.st_dev == file.st_dev);
+            printf("is a link: %d\n", !lstat("/proc/self/exe", &exe) && S_ISLNK(exe.st_mode));
+            look("/proc/self/exe", path);
+            if (strstr(argv[0], "bin/")) look("the loader's name", strcpy(path, (char *)getauxval(AT_EXECFN)));
+            return 0;
+        }
+    "#;
+    let build = "mkdir bin share && echo found > share/data && gcc -o bin/self self.c";
+    let run = r#"
+        set -e
+        bin/self "$PWD" > said
+        (cd /tmp && "$OLDPWD/bin/self" "$OLDPWD") >> said
+        ln -s bin/self link && ./link "$PWD" >> said && rm link
+        cp bin/self again && ./again "$PWD" again >> said
+    "#;
+    Workflow::new("self")
+        .input("self.c", source)
+        .step(
+            Step::sh("build", build)
+                .reads(&["self.c"])
+                .writes(&["bin", "share", "bin/*", "share/*"]),
+        )
+        .step(
+            Step::sh("run", run)
+                .after("build")
+                .reads(&["bin/*", "share/*"])
+                .writes(&["said", "again"]),
+        )
+}
+
+#[test]
+fn a_program_knows_its_own_path_and_finds_its_data_from_there() {
+    self_aware().verify();
+}
+
+#[test]
+fn a_program_knows_its_own_path_where_shared_memory_is_mounted_noexec() {
+    if !may_mount() {
+        return skip("only root may mount /dev/shm anew");
+    }
+    self_aware().under(NOEXEC).unaudited().verify();
+}

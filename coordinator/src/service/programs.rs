@@ -179,7 +179,8 @@ pub(super) fn prepare(session: &Path, others: &[PathBuf]) -> io::Result<()> {
             })
             .next();
         if let Some(made) = made {
-            return symlink(made.keep(), root);
+            // Resolved, as the kernel names what runs there.
+            return symlink(made.keep().canonicalize()?, root);
         }
         tracing::warn!(
             "{} is mounted noexec, and so are all directories for temporary files: programs that \
