@@ -176,8 +176,13 @@ fn keep_others(list: &mut [u8], session: &[u8]) {
         let ends = rest.get(length) == Some(&0);
         let next = from.wrapping_add(length).wrapping_add(1);
         if !ours {
-            list.copy_within(from..next, to);
-            to = to.wrapping_add(next.wrapping_sub(from));
+            for at in from..next {
+                let byte = list.get(at).copied().unwrap_or(0);
+                if let Some(slot) = list.get_mut(to) {
+                    *slot = byte;
+                }
+                to = to.wrapping_add(1);
+            }
         }
         from = next;
         if ends {
