@@ -143,11 +143,58 @@ impl Place {
     pub(crate) fn behind_shadow<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
         below(self.shadow.bytes(), path)
     }
+
+    /// What follows `CAPIO_DIR` in the kernel's path of a program of the cache.
+    pub(crate) fn behind_run<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
+        let rest = below(self.session.bytes(), path)?.strip_prefix(b"/")?;
+        below(place::RUN.as_bytes(), rest)
+    }
+
+    /// The path below `CAPIO_DIR` that the running program has there, if it is
+    /// one of the cache; with ` (deleted)` behind it if it was removed since.
+    #[cold]
+    fn running(&self, name: &mut Text<MAX_PATH>) -> bool {
+        let mut link = Text::<MAX_PATH>::new();
+        read_link(c"/proc/self/exe".as_ptr(), &mut link);
+        if let Some(rest) = self.behind_run(link.bytes()) {
+            return name.set(rest);
+        }
+        // Where nothing runs from the session's directory it leads elsewhere.
+        let (mut run, mut elsewhere) = (Text::<MAX_PATH>::new(), Text::<MAX_PATH>::new());
+        let fits =
+            run.set(self.session.bytes()) && run.push(b"/") && run.push(place::RUN.as_bytes());
+        read_link(run.as_ptr(), &mut elsewhere);
+        let rest = below(elsewhere.bytes(), link.bytes());
+        fits && rest.is_some_and(|rest| name.set(rest))
+    }
+
+    /// The path that the running program has for programs, if it is one of the
+    /// cache.
+    pub(crate) fn program(&self, path: &mut Text<MAX_PATH>) -> bool {
+        let mut rest = Text::<MAX_PATH>::new();
+        self.running(&mut rest) && path.set(self.canonical.bytes()) && path.push(rest.bytes())
+    }
+}
+
+/// What the kernel's symbolic link at `path` says; empty: it is none.
+fn read_link(path: *const c_char, content: &mut Text<MAX_PATH>) {
+    // SAFETY: a string of the caller; the kernel writes as many bytes as it says.
+    unsafe {
+        content.fill(|room| {
+            let (start, length) = (room.as_mut_ptr(), room.len());
+            syscall!(libc::SYS_readlinkat, libc::AT_FDCWD, path, start, length)
+        });
+    }
+}
+
+/// Whether `path` is the kernel's of a program of the cache.
+pub(crate) fn is_in_run(path: &[u8]) -> bool {
+    get().is_some_and(|place| place.behind_run(path).is_some())
 }
 
 /// What follows directory `prefix` in `path` when it lies there.
 #[inline(always)]
-fn below<'a>(prefix: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+pub(crate) fn below<'a>(prefix: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     if prefix.is_empty() {
         return None;
     }
@@ -275,6 +322,9 @@ pub(crate) enum Where<'a> {
     /// To an open descriptor by its name in `/proc/self/fd` or `/dev/fd`, and
     /// on from there.
     Descriptor(c_int, &'a [u8]),
+    /// To the running program by `/proc/self/exe`, where that lies in the cache;
+    /// `None`: it was removed since, and only the kernel has it.
+    Program(Option<Name<'a>>),
     /// Nowhere that concerns the session.
     Elsewhere,
 }
@@ -345,7 +395,7 @@ fn absolute<'a>(place: &Place, path: &'a mut Text<MAX_PATH>) -> Where<'a> {
     let inside = place.inside(bytes).is_some();
     if !inside && !text::may_have_dots(bytes) {
         if bytes.starts_with(b"/dev/") || bytes.starts_with(b"/proc/") {
-            return named_descriptor(path.bytes());
+            return of_the_kernel(place, path);
         }
         return Where::Elsewhere;
     }
@@ -355,9 +405,34 @@ fn absolute<'a>(place: &Place, path: &'a mut Text<MAX_PATH>) -> Where<'a> {
     here(place, path.bytes())
 }
 
+/// A path in `/dev` or `/proc`.
+#[cold]
+fn of_the_kernel<'a>(place: &Place, path: &'a mut Text<MAX_PATH>) -> Where<'a> {
+    if place.behind_run(path.bytes()).is_some() {
+        // A program of the cache looks for something beside itself.
+        return here(place, path.bytes());
+    }
+    if !is_own_program(path.bytes()) {
+        return named_descriptor(path.bytes());
+    }
+    if !place.running(path) {
+        return Where::Elsewhere;
+    }
+    let path = text::without_slashes(path.bytes());
+    let there = !path.ends_with(b" (deleted)");
+    Where::Program(there.then_some(Name { base: 0, path }))
+}
+
+/// Whether `path` is `/proc/self/exe` or the like.
+fn is_own_program(path: &[u8]) -> bool {
+    matches!(path, b"/proc/self/exe" | b"/proc/thread-self/exe")
+        || own_process(path) == Some(b"/exe")
+}
+
 /// `path` when it lies in `CAPIO_DIR`.
 fn here<'a>(place: &Place, path: &'a [u8]) -> Where<'a> {
-    place.inside(path).map_or(Where::Elsewhere, |rest| {
+    let inside = place.inside(path).or_else(|| place.behind_run(path));
+    inside.map_or(Where::Elsewhere, |rest| {
         Where::Here(Name {
             base: 0,
             path: text::without_slashes(rest),
@@ -410,7 +485,7 @@ fn named_descriptor(path: &[u8]) -> Where<'_> {
         .strip_prefix(b"/dev/fd/")
         .or_else(|| path.strip_prefix(b"/proc/self/fd/"))
         .or_else(|| path.strip_prefix(b"/proc/thread-self/fd/"))
-        .or_else(|| own_process(path));
+        .or_else(|| own_process(path)?.strip_prefix(b"/fd/"));
     let Some((fd, rest)) = number.and_then(text::number) else {
         return Where::Elsewhere;
     };
@@ -420,15 +495,12 @@ fn named_descriptor(path: &[u8]) -> Where<'_> {
     }
 }
 
-/// What follows `/proc/PID/fd/` when that is this process.
+/// What follows `/proc/PID` when that is this process.
 fn own_process(path: &[u8]) -> Option<&[u8]> {
     let (pid, rest) = text::number(path.strip_prefix(b"/proc/")?)?;
     // SAFETY: takes nothing.
     let own = unsafe { syscall!(libc::SYS_getpid) };
-    if own != pid as isize {
-        return None;
-    }
-    rest.strip_prefix(b"/fd/")
+    (own == pid as isize).then_some(rest)
 }
 
 #[cfg(test)]

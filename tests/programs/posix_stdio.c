@@ -163,6 +163,14 @@ static void descriptors(void)
     CHECK_EQ(dprintf(fd, "%s-%d\n", "third", 3), 8);
     close(fd);
     CHECK_STR(get("d"), "first\nsecond\nthird-3\n");
+    fd = open("appended", O_RDWR | O_CREAT | O_TRUNC, 0644);
+    CHECK_EQ(write(fd, "start ", 6), 6);
+    CHECK_EQ(lseek(fd, 0, SEEK_SET), 0);
+    f = fdopen(fd, "a"); /* makes the descriptor append, too */
+    CHECK(fcntl(fd, F_GETFL) & O_APPEND);
+    CHECK_EQ(write(fd, "end", 3), 3);
+    fclose(f);
+    CHECK_STR(get("appended"), "start end");
     f = fopen("d", "r"); /* what a stream has read, its descriptor has passed */
     char text[32];
     CHECK_STR(fgets(text, sizeof text, f), "first\n");

@@ -29,7 +29,7 @@ mod tree;
 mod workflow;
 
 pub use binaries::{beside_capio, capio};
-pub use oracle::oracle;
+pub use oracle::{oracle, oracle_unaudited};
 pub use process::{Finished, Running};
 pub use programs::program;
 pub use run::{CapioRun, limit, plain_only};

@@ -193,7 +193,14 @@ impl Workflow {
         let file = scratch.file("workflow.toml");
         fs::write(&spec, self.capio_cl()).expect("a scratch file can be written");
         fs::write(&file, watched.toml()).expect("a scratch file can be written");
-        let mut command = Process::new(capio());
+        let mut command = match self.under.split_first() {
+            Some((first, rest)) => {
+                let mut command = Process::new(first);
+                command.args(rest).arg(capio());
+                command
+            }
+            None => Process::new(capio()),
+        };
         command
             .arg("run")
             .args(

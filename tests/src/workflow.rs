@@ -139,6 +139,7 @@ pub struct Workflow {
     pub(crate) excluded: Vec<String>,
     pub(crate) audited: bool,
     pub(crate) options: Vec<String>,
+    pub(crate) under: Vec<String>,
     inputs: BTreeMap<String, Vec<u8>>,
     /// By path and name.
     extended: BTreeMap<(String, String), Vec<u8>>,
@@ -203,6 +204,13 @@ impl Workflow {
     #[must_use]
     pub fn unaudited(mut self) -> Self {
         self.audited = false;
+        self
+    }
+
+    /// Starts `capio` by these words, which run the words after them.
+    #[must_use]
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(ToString::to_string).collect();
         self
     }
 

@@ -7,8 +7,11 @@ pub const SOCKET: &str = "sock";
 pub const OPEN: &str = "ofd";
 /// Directory of the reservation inodes, one a file.
 pub const RESERVED: &str = "res";
-/// Names of programs that the kernel runs, one directory a file.
+/// Programs and libraries of the cache, by their paths below `CAPIO_DIR`.
 pub const RUN: &str = "run";
+/// What follows a program's path in [`RUN`] for the directory of libraries that
+/// the loader would look for below `CAPIO_DIR` on disk.
+pub const LIBRARIES: &str = ".capio-libs";
 /// Root of the shadow directories.
 pub const SHADOW: &str = "shadow";
 /// Directory of named pipes and other special files.

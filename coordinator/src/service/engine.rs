@@ -18,6 +18,7 @@ use super::members::StepRun;
 use super::names::{Inode, Names, Walk};
 use super::opens::{Ofds, Watch};
 use super::processes::Processes;
+use super::programs::Programs;
 use super::records::Records;
 use super::room::Room;
 use super::shm::Shared;
@@ -99,6 +100,7 @@ pub(super) struct Engine {
     pub(super) names: Names,
     pub(super) records: Records,
     pub(super) ofds: Ofds,
+    pub(super) programs: Programs,
     pub(super) watch: Watch,
     pub(super) processes: Processes,
     pub(super) stats: Stats,
@@ -146,6 +148,7 @@ impl Engine {
         let records = Records::new(Arc::clone(&parts.shared), Arc::clone(&parts.arena));
         Self {
             ofds: Ofds::new(&parts.session),
+            programs: Programs::new(&parts.session),
             config: parts.config,
             spec: parts.spec,
             session: parts.session,
@@ -626,6 +629,7 @@ fn waiting_thread(request: &Request<'_>) -> Option<u32> {
         | Request::Reopen { thread, .. }
         | Request::Stat { thread, .. }
         | Request::Access { thread, .. }
+        | Request::Run { thread, .. }
         | Request::List { thread, .. }
         | Request::GetXattr { thread, .. }
         | Request::ListXattrs { thread, .. } => Some(thread),

@@ -2,7 +2,6 @@
 //! ending the session, it tells all clients by a word in shared memory and
 //! removes what the session has left behind.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -13,6 +12,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, setsid};
 
 use super::processes::pidfd;
+use super::programs::remove_session;
 use super::shm::Shared;
 
 /// The running guardian; dropping it ends it.
@@ -37,7 +37,7 @@ impl Guardian {
                 wait_for(&parent.as_fd());
                 shared.sync_header().dead.store(1, SeqCst);
                 // Nobody is left to tell if it fails.
-                let _ = fs::remove_dir_all(session);
+                let _ = remove_session(session);
                 // SAFETY: ends the process at once, without destructors that
                 // belong to the parent.
                 unsafe { libc::_exit(0) }

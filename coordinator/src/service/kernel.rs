@@ -6,11 +6,9 @@
 //! starts; the move begins when those under way have ended, and goes on a part
 //! at a time, driven by whoever asks for it and by the clock.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,14 +18,10 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
 use wire::layout::{FILE_KERNEL, FILE_MOVING, Piece, page_of};
 use wire::limits::{CHUNK, MAX_FILE_SIZE, PAGE};
-use wire::message::Target;
 
-use super::attributes::Aim;
-use super::engine::{Answer, Client, Engine, Outcome};
-use super::names::Node;
+use super::engine::{Answer, Engine, Outcome};
 use super::records::{Hazard, Records};
 use super::room::Hope;
-use crate::flow::{FileId, Reading, WaitFor};
 
 /// There is no room in the cache now: an error number of no call here.
 const FULL: i32 = libc::ENOBUFS;
@@ -333,10 +327,8 @@ impl Records {
     pub(super) fn empty_inode(&mut self, record: u32) {
         if let Some(backed) = self.kernel.remove(&record) {
             self.repay(backed.lent);
-            // Nothing can be appended to it by accident.
-            let _ = backed
-                .truncate(0)
-                .and_then(|()| backed.truncate(i64::MAX as u64));
+            // It only ever shortens, which cannot fail on tmpfs.
+            let _ = backed.truncate(0);
         }
     }
 
@@ -518,7 +510,7 @@ impl Engine {
 
     /// Brings the file into its inode, making room for that; `false`: not all
     /// of it is there yet.
-    fn bring_out(&mut self, record: u32) -> Result<bool, i32> {
+    pub(super) fn bring_out(&mut self, record: u32) -> Result<bool, i32> {
         let reservation = self.ofds.reservation(record);
         match self.records.move_out(record, &reservation) {
             Ok(false) => self.feed(record).map(|()| false),
@@ -555,49 +547,6 @@ impl Engine {
             file.modified |= writes;
         }
         Ok(Answer::Ok)
-    }
-
-    /// The path by which the kernel can run a program. One that lies in the
-    /// cache is final first, for whoever reads it, and moves into its inode.
-    pub(super) fn run(
-        &mut self,
-        client: Client,
-        target: Target<'_>,
-        library: bool,
-        thread: u32,
-    ) -> Outcome {
-        let wanted = if library { libc::R_OK } else { libc::X_OK } as u32;
-        let (inode, path) = match self.aim(target)? {
-            Aim::Native(path) => return Ok(Answer::Native(path, None)),
-            Aim::Missing(path) => return self.missing(client, thread, path),
-            Aim::Node(inode, path) => (inode, path),
-        };
-        let Some(file) = self.names.get(inode).and_then(Node::file) else {
-            return Err(libc::EACCES);
-        };
-        let Some(record) = file.record else {
-            self.permitted(inode, wanted)?;
-            let lower = self.lower_of(inode).ok_or(libc::EIO)?;
-            return Ok(Answer::Native(super::opens::bytes(&lower), Some(inode)));
-        };
-        let file = FileId(inode);
-        match self.flow.reading(client.step, file, &path) {
-            Reading::Failed(_) => return Err(libc::EIO),
-            Reading::UntilFinal | Reading::Stream if !self.flow.is_final(file) => {
-                return self.wait(client, thread, WaitFor::Final(file), path, "to be final");
-            }
-            _ => {}
-        }
-        // A linker makes its program executable at the end.
-        self.permitted(inode, wanted)?;
-        self.mark_consumed(client, inode);
-        if !self.bring_out(record)? {
-            return Ok(Answer::Soon);
-        }
-        let name = super::calls::last_component(&path);
-        let place = self.ofds.runnable(record, OsStr::from_bytes(name));
-        let place = place.map_err(|error| errno(&error))?;
-        Ok(Answer::Native(super::opens::bytes(&place), None))
     }
 
     /// Whether the file is where it belongs, and not on its way to an inode.

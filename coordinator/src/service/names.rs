@@ -984,7 +984,7 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 
 /// `path` and what follows it where nothing exists: `.` and `..` can only be
 /// taken by their letters.
-fn append(mut path: Vec<u8>, tail: &[u8]) -> Vec<u8> {
+pub(super) fn append(mut path: Vec<u8>, tail: &[u8]) -> Vec<u8> {
     for component in tail.split(|&byte| byte == b'/') {
         match component {
             b"" | b"." => {}

@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
@@ -76,7 +76,6 @@ pub(super) struct Ofds {
     next: u32,
     names: PathBuf,
     reserved: PathBuf,
-    programs: PathBuf,
 }
 
 impl Ofds {
@@ -89,7 +88,6 @@ impl Ofds {
             next: 0,
             names: session.join(place::OPEN),
             reserved: session.join(place::RESERVED),
-            programs: session.join(place::RUN),
         }
     }
 
@@ -128,23 +126,6 @@ impl Ofds {
     pub(super) fn unreserve(&self, record: u32) {
         // It may be missing when its making failed.
         let _ = std::fs::remove_file(self.reservation(record));
-        // Most files are never run.
-        let _ = std::fs::remove_dir_all(self.programs.join(record.to_string()));
-    }
-
-    /// A name under which the kernel runs the inode of a file record.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub(super) fn runnable(&self, record: u32, name: &OsStr) -> io::Result<PathBuf> {
-        let folder = self.programs.join(record.to_string());
-        std::fs::create_dir_all(&folder)?;
-        let (place, inode) = (folder.join(name), self.reservation(record));
-        std::fs::set_permissions(&inode, Permissions::from_mode(0o700))?;
-        match std::fs::hard_link(inode, &place) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(place),
-        }
     }
 
     fn take(&mut self) -> Option<u32> {
@@ -157,33 +138,29 @@ impl Ofds {
     }
 
     /// Opens the reservation under a name of its own.
-    fn descriptor(
-        &self,
-        id: u32,
-        record: u32,
-        flags: i32,
-        has_bytes: bool,
-    ) -> nix::Result<OwnedFd> {
+    fn descriptor(&self, id: u32, record: u32, flags: i32) -> nix::Result<OwnedFd> {
         let name = self.names.join(id.to_string());
         std::fs::hard_link(self.reservation(record), &name).map_err(errno)?;
         let kept = OFlag::from_bits_retain(flags & !NOT_KEPT) | OFlag::O_CLOEXEC;
         let opened = open(&name, kept, Mode::empty());
         std::fs::remove_file(&name).map_err(errno)?;
         let fd = opened?;
-        // A write that misses the shim must fail: beyond this offset (EINVAL),
-        // or at this end (EFBIG).
+        // A write that misses the shim must fail, appending or not: nothing lies
+        // beyond, and the inode is empty for a read.
         nix::unistd::lseek(fd.as_fd(), i64::MAX, nix::unistd::Whence::SeekSet)?;
-        if flags & libc::O_APPEND != 0 && !has_bytes {
-            self.end_of_appends(record).map_err(errno)?;
-        }
         Ok(fd)
     }
 
-    /// Puts the end of a reservation where nothing can be appended: without
-    /// its bytes, which are never there.
-    fn end_of_appends(&self, record: u32) -> io::Result<()> {
-        let file = File::options().write(true).open(self.reservation(record))?;
-        file.set_len(i64::MAX as u64)
+    /// Whether something was written to a reservation that holds no bytes, by
+    /// a call at an offset that missed the shim. It is empty afterwards.
+    fn was_missed(&self, record: u32) -> bool {
+        let place = self.reservation(record);
+        let missed = std::fs::metadata(&place).is_ok_and(|meta| meta.len() > 0);
+        if missed && let Ok(file) = File::options().write(true).open(place) {
+            // On tmpfs it cannot fail; then it is only told again.
+            let _ = file.set_len(0);
+        }
+        missed
     }
 }
 
@@ -518,10 +495,7 @@ impl Engine {
         }
         let id = self.ofds.take().ok_or(libc::ENFILE)?;
         let opened = self.shared.back_ofd(id).map_err(|_| Errno::ENOMEM);
-        let opened = opened.and_then(|()| {
-            self.ofds
-                .descriptor(id, record, flags, self.records.is_kernel(record))
-        });
+        let opened = opened.and_then(|()| self.ofds.descriptor(id, record, flags));
         let fd = opened.map_err(|error| {
             self.ofds.free.push(id);
             error as i32
@@ -665,6 +639,13 @@ impl Engine {
         if ofd.writes() && self.shared.ofd(id).native.load(Relaxed) != 0 {
             self.records.adopt(ofd.record);
         }
+        if ofd.writes() && !self.records.is_kernel(ofd.record) && self.ofds.was_missed(ofd.record) {
+            let (step, path) = (self.flow.step_name(ofd.step), self.display_path(&ofd.path));
+            self.stats.errors.push(format!(
+                "step \"{step}\" wrote to {path} by a way that capio does not see (io_uring or \
+                 AIO linked statically?), and these bytes are lost: let it use plain writes"
+            ));
+        }
         self.closed_file(&ofd, written);
     }
 
@@ -723,6 +704,7 @@ impl Engine {
     }
 
     fn drop_record(&mut self, record: u32) {
+        self.programs.forget(record, &self.ofds.reservation(record));
         self.ofds.unreserve(record);
         self.room.is_used(record);
         self.records.release(record);
@@ -757,13 +739,6 @@ impl Engine {
     /// `F_SETFL`.
     pub(super) fn set_flags(&mut self, id: u32, flags: i32) -> Outcome {
         const SETTABLE: i32 = libc::O_APPEND | libc::O_NONBLOCK | libc::O_NOATIME;
-        let ofd = self.ofds.open.get(&id).ok_or(libc::EBADF)?;
-        if flags & libc::O_APPEND != 0 && ofd.writes() && !self.records.is_kernel(ofd.record) {
-            let record = ofd.record;
-            self.ofds
-                .end_of_appends(record)
-                .map_err(|error| errno(error) as i32)?;
-        }
         let ofd = self.ofds.open.get_mut(&id).ok_or(libc::EBADF)?;
         ofd.flags = (ofd.flags & !SETTABLE) | (flags & SETTABLE);
         self.shared

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -141,6 +142,20 @@ impl Records {
     }
 }
 
+/// Whether no other description of the inode is open or mapped: only then the
+/// kernel gives a lease for writing.
+fn nobody_else_has(file: &File) -> bool {
+    let lease = |kind: i32| {
+        // SAFETY: integers.
+        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) }
+    };
+    let given = lease(libc::F_WRLCK) == 0;
+    if given {
+        lease(libc::F_UNLCK);
+    }
+    given
+}
+
 /// The pieces that parts of a file lie in, each once.
 fn pieces_of(parts: &[(u64, u64)]) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
@@ -163,7 +178,8 @@ impl super::kernel::Backed {
     /// it, and no description of it is the kernel's.
     fn to_return(&self) -> Option<Arc<File>> {
         let is_alone = self.file.metadata().is_ok_and(|meta| meta.nlink() == 1);
-        (is_alone && !self.native).then(|| Arc::clone(&self.file))
+        let is_free = is_alone && !self.native && nobody_else_has(&self.file);
+        is_free.then(|| Arc::clone(&self.file))
     }
 
     /// Memory that it keeps from the cache.
@@ -175,6 +191,22 @@ impl super::kernel::Backed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_inode_that_is_mapped_or_open_is_somebodys() {
+        let file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        file.as_file().set_len(4096).unwrap();
+        let ours = File::open(file.path()).unwrap();
+        assert!(!nobody_else_has(&ours));
+        let (other, path) = file.keep().unwrap();
+        // SAFETY: a file of our own that nobody changes.
+        let map = unsafe { memmap2::Mmap::map(&other).unwrap() };
+        drop(other);
+        assert!(!nobody_else_has(&ours));
+        drop(map);
+        assert!(nobody_else_has(&ours));
+        std::fs::remove_file(path).unwrap();
+    }
 
     #[test]
     fn each_piece_of_a_sparse_file_is_taken_once() {

@@ -24,6 +24,7 @@ use super::guardian::Guardian;
 use super::journal;
 use super::names::Names;
 use super::opens::Watch;
+use super::programs;
 use super::server::{self, lock};
 use super::shm::Shared;
 use super::store::{Mover, SpillFile, default_place};
@@ -101,7 +102,7 @@ pub fn start(config: SessionConfig) -> Result<Arc<dyn Session>, SessionError> {
     });
     let running = running.inspect_err(|_| {
         // What was made so far is of no use.
-        let _ = fs::remove_dir_all(&session);
+        let _ = programs::remove_session(&session);
     })?;
     Ok(Arc::new(running))
 }
@@ -145,7 +146,7 @@ fn claim(session: &Path) -> Result<Flock<File>, SessionError> {
             return Ok(lock);
         }
         // Left behind by a coordinator that was killed.
-        fs::remove_dir_all(session).map_err(failed)?;
+        programs::remove_session(session).map_err(failed)?;
     }
     Err(failed(io::Error::other("somebody keeps making it")))
 }
@@ -171,11 +172,12 @@ fn is_empty_but_lock(session: &Path) -> bool {
 }
 
 fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Result<Running> {
-    for part in [place::OPEN, place::RESERVED, place::SPECIAL, place::RUN] {
+    for part in [place::OPEN, place::RESERVED, place::SPECIAL] {
         fs::DirBuilder::new()
             .mode(0o700)
             .create(session.join(part))?;
     }
+    programs::prepare(&session, &programs::elsewhere())?;
     let title = [
         config.workflow.as_bytes(),
         b"\0",
@@ -428,7 +430,7 @@ impl Session for Running {
                 tracing::error!("a thread of the session has failed; its files are removed");
             }
         }
-        if let Err(error) = fs::remove_dir_all(&self.session) {
+        if let Err(error) = programs::remove_session(&self.session) {
             tracing::warn!("{} could not be removed: {error}", self.session.display());
         }
     }

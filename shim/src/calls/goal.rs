@@ -42,6 +42,7 @@ pub(crate) unsafe fn goal(
     // SAFETY: the caller's word.
     match unsafe { room.locate(dirfd, path) } {
         Where::Here(name) => Goal::Name(name),
+        Where::Program(Some(name)) if flags & libc::AT_SYMLINK_NOFOLLOW == 0 => Goal::Name(name),
         Where::Descriptor(fd, b"") if flags & libc::AT_SYMLINK_NOFOLLOW == 0 => open_at(fd),
         Where::Descriptor(fd, rest) if !rest.is_empty() => match descriptors::get(fd) {
             Kind::Directory(base) => Goal::Name(Name { base, path: rest }),

@@ -10,7 +10,7 @@ use wire::message::Request;
 
 use super::buffers::Buffers;
 use super::goal::kernel;
-use super::target::{Target, done, of_description};
+use super::target::{Target, done, of_description, target};
 use crate::descriptors::{self, Kind};
 use crate::session::Session;
 use crate::sys::syscall;
@@ -146,17 +146,31 @@ pub(crate) fn hand_over(fd: c_int) -> isize {
     }
 }
 
+/// [`hand_over`] of a descriptor that is known, for calls that the kernel
+/// carries out by itself.
+pub(crate) fn leave_to_kernel(fd: c_int) -> isize {
+    target(fd).map_or(0, |target| done(leave(target)))
+}
+
 fn leave(target: Target) -> Result<(), i32> {
+    if target.ofd.flags() & libc::O_PATH != 0 {
+        // No call on it reaches the bytes.
+        return Ok(());
+    }
     if target.ofd.is_readable() {
         target.wait_final()?;
     }
     move_out(target, 0)?;
     let word = &target.ofd.sync.word;
     let hold = Hold::of_word(target.session, target.file.index, word)?;
-    control::tell(&Request::HandOver { ofd: target.ofd.id })?;
+    if target.ofd.is_native() {
+        // Another thread was faster, and its offset may have moved on.
+        return Ok(());
+    }
     let offset = target.ofd.sync.offset.load(Relaxed);
     // SAFETY: integers.
     kernel(unsafe { syscall!(libc::SYS_lseek, target.fd, offset, libc::SEEK_SET) })?;
+    control::tell(&Request::HandOver { ofd: target.ofd.id })?;
     drop(hold);
     Ok(())
 }

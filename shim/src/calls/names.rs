@@ -286,6 +286,7 @@ pub(crate) unsafe fn readlinkat(
             Kind::Ofd { id, .. } => content(&Request::NameOf { ofd: id }),
             _ => return NOT_OURS,
         },
+        Where::Program(_) => program(),
         place => match name_at(place) {
             Some(name) => content(&Request::Readlink { name }),
             None => return NOT_OURS,
@@ -310,6 +311,13 @@ pub(crate) unsafe fn readlinkat(
         unsafe { hand_bytes(bytes, buf.cast()) }?;
         Ok(bytes.len() as isize)
     }))
+}
+
+/// What `/proc/self/exe` says, for a program of the cache.
+fn program() -> Result<(Text<MAX_PATH>, bool), i32> {
+    let mut path = Text::new();
+    let known = place::get().is_some_and(|place| place.program(&mut path));
+    known.then_some((path, false)).ok_or(libc::ENAMETOOLONG)
 }
 
 /// The text that is asked for; `true`: it is a path to do the call on.

@@ -9,6 +9,7 @@ use wire::limits::MAX_PATH;
 use wire::message::{Name, Reply, Request};
 
 use super::NOT_OURS;
+use super::rings;
 use super::target::{Target, answer, target};
 use crate::control::{self, Received};
 use crate::descriptors::{self, Kind};
@@ -49,7 +50,8 @@ pub(crate) unsafe fn openat(
             }
             _ => NOT_OURS,
         },
-        Where::Elsewhere => NOT_OURS,
+        // The kernel has the very file that runs, whatever has its name by now.
+        Where::Program(_) | Where::Elsewhere => NOT_OURS,
     }
 }
 
@@ -79,7 +81,7 @@ fn request_open(request: &Request<'_>, flags: c_int, mode: libc::mode_t) -> Resu
     let mut path = Text::<MAX_PATH>::new();
     let opened = control::ask(request, |reply, received| take(reply, &received, &mut path));
     let opened = opened.and_then(|opened| match opened {
-        Opened::Descriptor(fd) => Ok(fd as isize),
+        Opened::Descriptor(fd) => rings::opened(fd).map(|()| fd as isize),
         Opened::Native(inode) => native(&mut path, flags, mode, inode),
     });
     COMING.fetch_sub(1, SeqCst);

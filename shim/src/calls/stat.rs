@@ -14,7 +14,7 @@ use super::mapped;
 use super::target::{Target, answer, target};
 use crate::clock;
 use crate::control;
-use crate::descriptors::Kind;
+use crate::descriptors::{self, Kind};
 use crate::place::PathArgument;
 use crate::session::Session;
 use crate::sys::syscall;
@@ -47,9 +47,12 @@ enum Source {
 /// Attributes of a goal; a path of the kernel goes to `path`.
 fn source(goal: &Goal<'_>, follow: bool, path: &mut Text<MAX_PATH>) -> Result<Source, i32> {
     match *goal {
-        Goal::Descriptor(fd, Kind::Ofd { .. }) => {
-            let target = target(fd).ok_or(libc::EBADF)?;
+        Goal::Descriptor(fd, Kind::Ofd { .. }) if let Some(target) = target(fd) => {
             attributes(target).map(Source::Session)
+        }
+        // Closed without our knowledge, or else left to the kernel.
+        Goal::Descriptor(fd, kind @ Kind::Ofd { .. }) if descriptors::get(fd) != kind => {
+            Err(libc::EBADF)
         }
         Goal::Descriptor(fd, Kind::Lower(inode)) => {
             Ok(Source::Kernel(fd, Some(lower_inode(fd, inode))))

@@ -3,7 +3,7 @@
 
 use super::next::{next, set_errno};
 use crate::descriptors::{self, Kind};
-use crate::{attach, place};
+use crate::{attach, calls, place};
 use core::ffi::{c_int, c_uint, c_void};
 use libc::{mmsghdr, msghdr, ssize_t, timespec};
 
@@ -41,6 +41,7 @@ fn know(fd: c_int) {
     // Without the session's memory it stays unknown, and calls on it fail.
     if attach::ensure().is_ok() {
         descriptors::set(fd, descriptors::ask(fd));
+        calls::received(fd);
     }
 }
 

@@ -19,6 +19,7 @@ mod paths;
 mod print;
 mod raw;
 mod realpath;
+mod rings;
 mod slots;
 mod spawn;
 mod stat;
@@ -38,6 +39,8 @@ unsafe extern "C" fn at_start(_: c_int, _: exec::Strings, env: exec::Strings) {
     unsafe { exec::remember(env) };
     if exec::saved(c"CAPIO_DIR").is_some() {
         crate::attach::start();
+        // SAFETY: as above.
+        unsafe { exec::forget_libraries(env) };
     }
 }
 

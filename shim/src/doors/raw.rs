@@ -4,7 +4,7 @@
 use super::fds::{CREAT, makes};
 use super::hook::Answer;
 use super::io::{maps, placed};
-use super::{exec, handed, old_dirent, times};
+use super::{exec, handed, old_dirent, rings, times};
 use crate::calls::{self, NOT_OURS};
 use crate::sys::{syscall, syscall6};
 use crate::{attach, signals, usercopy};
@@ -94,6 +94,11 @@ unsafe extern "C" fn by_number(
                 answer
             }
             libc::SYS_futex => NOT_OURS,
+            libc::SYS_io_submit => match rings::before_submit(b as _, c as _) {
+                0 => NOT_OURS,
+                failed => failed,
+            },
+            libc::SYS_io_uring_setup => rings::setup(a as _, b as _),
             _ => by_descriptor(number, all),
         }
     };

@@ -218,11 +218,12 @@ openers! {
 unsafe fn make_append(fd: c_int) -> bool {
     // SAFETY: plain numbers.
     unsafe {
-        let flags = calls::fcntl(fd, libc::F_GETFL, 0);
+        let flags = either!(fcntl(fd, libc::F_GETFL, 0), libc::SYS_fcntl);
         if flags < 0 || flags & libc::O_APPEND as isize != 0 {
             return false;
         }
-        calls::fcntl(fd, libc::F_SETFL, flags as usize | libc::O_APPEND as usize) >= 0
+        let flags = flags as usize | libc::O_APPEND as usize;
+        either!(fcntl(fd, libc::F_SETFL, flags), libc::SYS_fcntl) >= 0
     }
 }
 

@@ -139,7 +139,10 @@ impl Kept {
 }
 
 /// The variables of an environment.
-unsafe fn each(env: Strings) -> impl Iterator<Item = *const c_char> {
+///
+/// # Safety
+/// `env` must be null or a null-terminated list of C strings.
+pub(super) unsafe fn each(env: Strings) -> impl Iterator<Item = *const c_char> {
     let mut at = env;
     core::iter::from_fn(move || {
         if at.is_null() {
@@ -156,7 +159,11 @@ unsafe fn each(env: Strings) -> impl Iterator<Item = *const c_char> {
     })
 }
 
-unsafe fn begins(s: *const c_char, with: &CStr) -> bool {
+/// Whether `s` begins with `with`.
+///
+/// # Safety
+/// `s` must be a C string.
+pub(super) unsafe fn begins(s: *const c_char, with: &CStr) -> bool {
     // SAFETY: two C strings.
     unsafe { libc::strncmp(s, with.as_ptr(), with.count_bytes()) == 0 }
 }

@@ -7,6 +7,7 @@
 
 mod carry;
 mod handover;
+mod libraries;
 mod list;
 mod scratch;
 mod script;
@@ -14,6 +15,7 @@ mod search;
 
 pub(crate) use carry::{Strings, current, remember, saved};
 pub(crate) use handover::before as hand_over_for;
+pub(crate) use libraries::forget_libraries;
 pub(crate) use script::{DEEPEST, interpreted};
 pub(crate) use search::along_path;
 
@@ -23,20 +25,30 @@ use crate::signals;
 use crate::sys::syscall;
 use carry::Plan;
 use core::ffi::{c_char, c_int};
+use libraries::with_libraries;
 use scratch::words;
 
-/// Calls `with` with `env`, completed if it lacks what takes us along.
+/// Calls `with` with `env`, completed if it lacks what takes us along, or what
+/// leads to the libraries of the program at `program` of the kernel, which may
+/// be null.
 ///
 /// # Safety
-/// `env` must be null or a null-terminated list of C strings.
-pub(crate) unsafe fn with_env<R>(env: Strings, mut with: impl FnMut(Strings) -> R) -> Option<R> {
+/// `env` must be null or a null-terminated list of C strings, `program` null or
+/// a C string.
+pub(crate) unsafe fn with_env<R>(
+    env: Strings,
+    program: *const c_char,
+    mut with: impl FnMut(Strings) -> R,
+) -> Option<R> {
     // SAFETY: the caller's promise; the room is as large as the plan says.
     unsafe {
         let plan = Plan::new(env);
         if plan.is_complete() {
-            return Some(with(env));
+            return Some(with_libraries(env, program, with));
         }
-        words(plan.words(), |room| with(plan.write(room)))
+        words(plan.words(), |room| {
+            with_libraries(plan.write(room), program, &mut with)
+        })
     }
 }
 
@@ -121,7 +133,7 @@ unsafe fn run_nested(path: *const c_char, argv: Strings, env: Strings, depth: us
             return handed;
         }
         replacing(|| {
-            with_env(env, |env| syscall!(libc::SYS_execve, path, argv, env))
+            with_env(env, path, |env| syscall!(libc::SYS_execve, path, argv, env))
                 .unwrap_or(-(libc::ENOMEM as isize))
         })
     }
@@ -141,7 +153,7 @@ unsafe fn run_at(
     // SAFETY: the caller's own promises.
     unsafe {
         replacing(|| {
-            with_env(env, |env| {
+            with_env(env, core::ptr::null(), |env| {
                 syscall!(libc::SYS_execveat, dirfd, path, argv, env, flags)
             })
             .unwrap_or(-(libc::ENOMEM as isize))

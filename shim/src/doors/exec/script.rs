@@ -7,7 +7,6 @@ use super::scratch::words;
 use crate::place;
 use core::ffi::c_char;
 use core::ptr;
-use wire::place::RUN;
 
 /// What the kernel reads of a program to tell what it is (`BINPRM_BUF_SIZE`).
 const HEAD: usize = 256;
@@ -78,13 +77,9 @@ unsafe fn first_line(path: *const c_char) -> Option<Line> {
 ///
 /// # Safety
 /// `path` must be a C string.
-unsafe fn is_in_cache(path: *const c_char) -> bool {
+pub(super) unsafe fn is_in_cache(path: *const c_char) -> bool {
     // SAFETY: the caller's promise.
-    let path = unsafe { core::ffi::CStr::from_ptr(path) }.to_bytes();
-    place::get()
-        .and_then(|place| path.strip_prefix(place.session.bytes()))
-        .and_then(|rest| rest.strip_prefix(b"/"))
-        .is_some_and(|rest| rest.starts_with(RUN.as_bytes()))
+    place::is_in_run(unsafe { core::ffi::CStr::from_ptr(path) }.to_bytes())
 }
 
 /// When the program at `real`, which the caller knows as `shown`, is a script

@@ -51,7 +51,7 @@ impl Request {
             env,
         } = self;
         // SAFETY: the caller's own promises, handed on.
-        unsafe { with_env(env, |env| spawn(pid, file, actions, attr, argv, env)) }
+        unsafe { with_env(env, file, |env| spawn(pid, file, actions, attr, argv, env)) }
             .unwrap_or(libc::ENOMEM)
     }
 }
