@@ -606,6 +606,7 @@ impl Records {
             }
             Some(After::Returned(record)) => {
                 moved.freed = self.returned(record, done.id, done.result.is_ok());
+                self.below.put += moved.freed;
                 moved.error = done.result.err().map(|error| (error, false));
             }
             Some(After::Remove(key)) => self.below.remove(key),

@@ -3,7 +3,7 @@
 //! of the arena's again. (The last close of a description is reported when its
 //! last mapping is gone, too.)
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -33,20 +33,25 @@ struct Return {
 
 /// All of them, by file record.
 #[derive(Default)]
-pub(super) struct Returns(HashMap<u32, Return>);
+pub(super) struct Returns {
+    going: HashMap<u32, Return>,
+    /// Files that the store had no room for.
+    refused: HashSet<u32>,
+}
 
 impl Returns {
     /// Bytes that will be free by them.
     #[must_use]
     pub(super) fn bytes(&self) -> u64 {
-        self.0.values().map(|going| going.bytes).sum()
+        self.going.values().map(|going| going.bytes).sum()
     }
 }
 
 impl Records {
     /// Begins to bring an idle file back; bytes that will be free by it.
     pub(super) fn begin_return(&mut self, record: u32) -> u64 {
-        let known = self.below.returns.0.contains_key(&record);
+        let returns = &self.below.returns;
+        let known = returns.going.contains_key(&record) || returns.refused.contains(&record);
         let Some(backed) = self.kernel.get(&record) else {
             return 0;
         };
@@ -73,7 +78,7 @@ impl Records {
         }
         self.below
             .returns
-            .0
+            .going
             .insert(record, Return { pieces, bytes });
         self.go_on_returning(record);
         bytes
@@ -81,7 +86,8 @@ impl Records {
 
     /// Somebody uses the file: it stays the kernel's.
     pub(super) fn undo_return(&mut self, record: u32) {
-        let Some(going) = self.below.returns.0.remove(&record) else {
+        self.below.returns.refused.remove(&record);
+        let Some(going) = self.below.returns.going.remove(&record) else {
             return;
         };
         for piece in going.pieces {
@@ -94,7 +100,7 @@ impl Records {
 
     /// A piece has come to the store, or could not. Bytes that are free by it.
     pub(super) fn returned(&mut self, record: u32, job: u64, came: bool) -> u64 {
-        let Some(going) = self.below.returns.0.get_mut(&record) else {
+        let Some(going) = self.below.returns.going.get_mut(&record) else {
             return 0;
         };
         going.pieces.retain_mut(|piece| {
@@ -106,6 +112,7 @@ impl Records {
         });
         if !came {
             self.undo_return(record);
+            self.below.returns.refused.insert(record);
             return 0;
         }
         self.go_on_returning(record)
@@ -114,10 +121,10 @@ impl Records {
     /// Makes the file one of the arena's once the store has all of it.
     fn go_on_returning(&mut self, record: u32) -> u64 {
         let is_done = |going: &Return| going.pieces.iter().all(|piece| piece.job.is_none());
-        if !self.below.returns.0.get(&record).is_some_and(is_done) {
+        if !self.below.returns.going.get(&record).is_some_and(is_done) {
             return 0;
         }
-        let going = self.below.returns.0.get(&record);
+        let going = self.below.returns.going.get(&record);
         let indices: Vec<u32> = going.map_or_else(Vec::new, |going| {
             going.pieces.iter().map(|p| p.index).collect()
         });
@@ -125,7 +132,7 @@ impl Records {
             self.undo_return(record);
             return 0;
         }
-        let Some(going) = self.below.returns.0.remove(&record) else {
+        let Some(going) = self.below.returns.going.remove(&record) else {
             return 0;
         };
         for piece in going.pieces {
