@@ -7,6 +7,7 @@
  *   bench start COUNT        us per start of /bin/true
  *   bench produce FILE SIZE BYTES
  *   bench consume FILE SIZE
+ *   bench paced FILE BYTES   ms of the longest of writes of 1 MiB, one each 10 ms
  *   bench tick FILE COUNT    writes COUNT times of day, 2 ms apart
  *   bench tock FILE          reads them as they come: median delay in ns
  *   bench futex COUNT        the same delay by a futex shared with a child
@@ -196,6 +197,25 @@ static void consume(const char *path, size_t size)
     printf("consumed %lld\n", total);
 }
 
+static void paced(const char *path, long long bytes)
+{
+    const size_t size = 1 << 20;
+    uint64_t longest = 0, next = now();
+    buffer = malloc(size);
+    memset(buffer, 7, size);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (fd < 0) fail(path);
+    for (long long done = 0; done < bytes; done += (long long)size, next += 10000000) {
+        uint64_t start = now();
+        if (start < next) usleep((useconds_t)((next - start) / 1000));
+        start = now();
+        if (write(fd, buffer, size) != (ssize_t)size) fail("write");
+        if (now() - start > longest) longest = now() - start;
+    }
+    close(fd);
+    printf("longest-write %.2f\n", (double)longest / 1e6);
+}
+
 static void tick(const char *path, int count)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
@@ -264,6 +284,7 @@ int main(int argc, char **argv)
     else if (!strcmp(mode, "produce") && argc == 5)
         produce(argv[2], (size_t)atoll(argv[3]), atoll(argv[4]));
     else if (!strcmp(mode, "consume") && argc == 4) consume(argv[2], (size_t)atoll(argv[3]));
+    else if (!strcmp(mode, "paced") && argc == 4) paced(argv[2], atoll(argv[3]));
     else if (!strcmp(mode, "tick") && argc == 4) tick(argv[2], atoi(argv[3]));
     else if (!strcmp(mode, "tock") && argc == 3) tock(argv[2]);
     else if (!strcmp(mode, "futex") && argc == 3) futex_pair(atoi(argv[2]));

@@ -260,6 +260,32 @@ fn a_file_that_nobody_will_read_again_takes_no_room_in_the_store() {
 }
 
 #[test]
+fn who_reads_what_was_given_up_gets_an_error_and_the_report_says_why() {
+    if plain_only() {
+        return;
+    }
+    let read = bulk("read f 64");
+    let script = format!(
+        "{}; {} 2> $OUTSIDE/said; echo $? > $OUTSIDE/status",
+        bulk("write g 64 1024"),
+        read
+    );
+    let (scratch, finished) = Workflow::new("late")
+        .step(Step::sh("a", bulk("write f 8 64")).rule(&["f"], "on_close", "update"))
+        .step(Step::sh("b", read).reads(&["f"]).after("a"))
+        .step(Step::sh("c", script).writes(&["g"]).after("b"))
+        .permanent(&["nothing"])
+        .start(&["--cache", "16MiB", "--keep", "permanent"])
+        .finish();
+    finished.expect_success();
+    finished.expect(scratch.note("status") == "1\n", &scratch.note("status"));
+    let said = scratch.note("said");
+    finished.expect(said.contains("Input/output error"), &said);
+    let report = &finished.output;
+    finished.expect(report.contains("name this one in its input_stream"), "why");
+}
+
+#[test]
 fn a_writer_that_waits_for_room_can_be_killed_and_the_room_is_free() {
     if plain_only() {
         return;

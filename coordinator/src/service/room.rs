@@ -7,7 +7,7 @@
 //! finds that in the cache. Files that are read from end to end push out
 //! nothing but themselves.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -71,6 +71,8 @@ pub(super) struct Room {
     stalls: HashMap<Asker, Stall>,
     syncs: HashMap<Asker, Syncing>,
     rest_until: Option<Instant>,
+    /// Files whose content was given up.
+    given_up: HashSet<Inode>,
 }
 
 /// What there is to hope for.
@@ -166,12 +168,20 @@ impl Engine {
         length: u64,
         thread: u32,
     ) -> Outcome {
-        let record = self.ofds.get(ofd).ok_or(libc::EBADF)?.record;
+        let open = self.ofds.get(ofd).ok_or(libc::EBADF)?;
+        let (record, inode) = (open.record, open.inode);
         let asker = (client.process, thread);
         let bytes = Piece::at(offset).map_or(CHUNK, |piece| piece.length);
         let fetched = self.with_room(bytes, |records| {
             records.fetch(record, offset, length, Some(asker))
         });
+        if fetched == Err(libc::EIO) && self.room.given_up.contains(&inode) {
+            let (step, path) = (self.flow.step_name(client.step), self.display(inode));
+            self.stats.warn(format!(
+                "step \"{step}\" reads {path} and gets EIO: its space was needed, as all steps \
+                 that read it by the spec have ended; name this one in its input_stream, too"
+            ));
+        }
         self.answer_or_stall(client, ofd, thread, fetched, FOR_STORE)
     }
 
@@ -417,6 +427,7 @@ impl Engine {
                 return true;
             }
             taken += self.records.give_up(idle.record);
+            self.room.given_up.insert(idle.inode);
             self.room.place.remove(&idle.record);
             false
         });

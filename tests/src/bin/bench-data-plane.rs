@@ -33,6 +33,7 @@ fn main() -> Result<(), Failure> {
     bench.calls()?;
     bench.streams()?;
     bench.overflow()?;
+    bench.longest_write()?;
     bench.trees()?;
     bench.mapped()?;
     bench.wake_up()?;
@@ -230,6 +231,29 @@ impl Bench {
         for (label, ours, theirs) in rows {
             row(label, ours, theirs, "ms", "");
         }
+        Ok(())
+    }
+
+    /// The longest write of a producer that the device keeps up with, of four
+    /// times the cache, against one on the disk of the store.
+    fn longest_write(&self) -> Result<(), Failure> {
+        let bytes = (STREAM / 4).to_string();
+        let disk = tempfile::tempdir_in("/var/tmp")?;
+        let (mut ours, mut theirs) = (Rounds::default(), Rounds::default());
+        for _ in 0..ROUNDS {
+            let place = disk.path().join("paced");
+            theirs.add(figures(self.plain(&["paced", text(&place), &bytes]))?);
+            let session = self.session_of("64MiB")?;
+            let place = session.dir.join("paced");
+            ours.add(figures(self.taken_over(
+                &session,
+                "a",
+                &["paced", text(&place), &bytes],
+            ))?);
+        }
+        let (ours, theirs) = (ours.median("longest-write"), theirs.median("longest-write"));
+        let label = "longest write at 100 MiB/s, on disk";
+        row(label, ours, theirs, "ms", "50 ms at most");
         Ok(())
     }
 
