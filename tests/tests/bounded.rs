@@ -286,6 +286,29 @@ fn who_reads_what_was_given_up_gets_an_error_and_the_report_says_why() {
 }
 
 #[test]
+fn a_scan_leaves_the_files_that_others_use_in_the_cache() {
+    if plain_only() {
+        return;
+    }
+    let script = format!(
+        "{}; {}; {} > /dev/null; {}",
+        bulk("write hot 3 64"),
+        bulk("write scanned 160 1024"),
+        bulk("read hot 64"),
+        bulk("write other 160 1024"),
+    );
+    let again = format!("{}; {} > /dev/null", script, bulk("read hot 64"));
+    let (_, finished) = Workflow::new("scan")
+        .step(Step::sh("all", again).writes(&["*"]))
+        .permanent(&["nothing"])
+        .start(&["--cache", "32MiB", "--keep", "none"])
+        .finish();
+    finished.expect_success();
+    let back = figure(&finished.output, "store:", "there, ");
+    finished.expect(back == 0.0, "nothing of what is used had to come back");
+}
+
+#[test]
 fn a_writer_that_waits_for_room_can_be_killed_and_the_room_is_free() {
     if plain_only() {
         return;

@@ -2,10 +2,11 @@
 //!
 //! Pages go in this order: of files that nobody will read again; those that
 //! every reader of an open file has passed; of files that nobody has open, the
-//! ones used longest ago first; those farthest ahead of the readers of open
-//! files; at last kernel-backed files that nobody has open. Within a file the last go first, so that who reads it from its start
-//! finds that in the cache. Files that are read from end to end push out
-//! nothing but themselves.
+//! ones used longest ago first, until these take a quarter of the cache; those
+//! farthest ahead of the readers of open files; the rest of files that nobody has
+//! open, kernel-backed ones last. Within a file the last go first, so that who
+//! reads it from its start finds that in the cache. So what is written or read
+//! from end to end pushes out little but itself.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
@@ -398,14 +399,17 @@ impl Engine {
     /// Takes pages away until `bytes` of them are free or on their way to be;
     /// `urgent`: even such as are likely to be wanted soon. Bytes taken.
     fn take_away(&mut self, bytes: u64, urgent: bool) -> u64 {
+        let (limit, ..) = self.arena.usage();
         let mut taken = self.take_finished();
-        let open = self.open_candidates(urgent);
-        let (passed, others): (Vec<_>, Vec<_>) =
-            open.into_iter().partition(|candidate| candidate.rank == 0);
-        taken += self.take_candidates(passed, bytes.saturating_sub(taken));
-        taken += self.take_idle(bytes.saturating_sub(taken), urgent);
-        taken += self.take_candidates(others, bytes.saturating_sub(taken));
+        let mut open = self.open_candidates(urgent);
+        let needed = open.split_off(open.partition_point(|one| one.rank < NEEDED));
+        let far = open.split_off(open.partition_point(|one| one.rank == 0));
+        taken += self.take_candidates(open, bytes.saturating_sub(taken));
+        taken += self.take_idle(bytes.saturating_sub(taken), limit / 4, false);
+        taken += self.take_candidates(far, bytes.saturating_sub(taken));
+        taken += self.take_idle(bytes.saturating_sub(taken), 0, urgent);
         taken += self.return_idle(bytes.saturating_sub(taken));
+        taken += self.take_candidates(needed, bytes.saturating_sub(taken));
         self.records.give_to_store();
         taken
     }
@@ -505,25 +509,31 @@ impl Engine {
         taken
     }
 
-    /// Pages of files that nobody has open.
-    fn take_idle(&mut self, bytes: u64, urgent: bool) -> u64 {
+    /// Pages of files that nobody has open, as long as more than `kept` bytes of
+    /// them are left.
+    fn take_idle(&mut self, bytes: u64, kept: u64, urgent: bool) -> u64 {
+        if bytes == 0 {
+            return 0;
+        }
+        let mut pages = Vec::new();
+        for idle in self.room.idle.values_mut().filter(|idle| !idle.is_out) {
+            let record = idle.record;
+            let backed = self.records.backed(record, 0, MAX_FILE_SIZE);
+            idle.is_out = backed.is_empty() && !self.records.is_kernel(record);
+            let backed = backed.into_iter().rev().map(|(piece, _)| (record, piece));
+            pages.extend(backed.filter(|(_, p)| !self.records.is_leaving(record, p.index)));
+        }
+        let there: u64 = pages.iter().map(|(_, piece)| piece.length).sum();
+        let bytes = bytes.min(there.saturating_sub(kept));
         let mut taken = 0;
-        let mut idle = std::mem::take(&mut self.room.idle);
-        for idle in idle.values_mut().filter(|idle| !idle.is_out) {
+        for (record, piece) in pages {
             if taken >= bytes {
                 break;
             }
-            let record = idle.record;
-            let pages = self.records.backed(record, 0, MAX_FILE_SIZE);
-            idle.is_out = pages.is_empty() && !self.records.is_kernel(record);
-            for (piece, _) in pages.into_iter().rev() {
-                let spared = urgent || self.records.asked_at(record, piece.index).is_none();
-                if taken < bytes && spared && !self.records.is_leaving(record, piece.index) {
-                    taken += self.take_page(record, piece);
-                }
+            if urgent || self.records.asked_at(record, piece.index).is_none() {
+                taken += self.take_page(record, piece);
             }
         }
-        self.room.idle = idle;
         taken
     }
 
