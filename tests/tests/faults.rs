@@ -286,7 +286,8 @@ fn unseen(writes: &str, end: impl FnOnce(&Served)) -> String {
     let reader = served.client("uses", &source("read f $OUTSIDE/read"));
     reader.finish(SOON);
     let seen = served.scratch.note("read");
-    assert!(served.capio(&["stop"]).status.success());
+    let stopped = served.capio(&["stop"]);
+    assert!(stopped.status.success(), "{stopped:?}");
     served.ended();
     seen
 }

@@ -194,11 +194,7 @@ impl AdminClient {
     }
 
     fn ask(&self, request: &Request) -> Result<(Answer, Vec<u8>), AdminError> {
-        self.exchange(request).map_err(|error| {
-            AdminError::new(format!(
-                "the session does not answer ({error}): it may be ending"
-            ))
-        })
+        self.exchange(request).map_err(|error| no_answer(&error))
     }
 
     fn exchange(&self, request: &Request) -> io::Result<(Answer, Vec<u8>)> {
@@ -216,6 +212,18 @@ impl AdminClient {
         }
         Ok((answer, bytes))
     }
+}
+
+fn no_answer(error: &io::Error) -> AdminError {
+    AdminError::new(format!(
+        "the session does not answer ({error}): it may be ending"
+    ))
+}
+
+/// Whether the other side is gone.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 fn unexpected<T>(answer: Answer) -> Result<T, AdminError> {
@@ -276,9 +284,12 @@ impl Admin for AdminClient {
     }
 
     fn stop(&self) -> Result<(), AdminError> {
-        match self.ask(&Request::Stop)? {
-            (Answer::Done, _) => Ok(()),
-            (other, _) => unexpected(other),
+        match self.exchange(&Request::Stop) {
+            Ok((Answer::Done, _)) => Ok(()),
+            Ok((other, _)) => unexpected(other),
+            // It has ended before it could say that it would.
+            Err(error) if is_end(&error) => Ok(()),
+            Err(error) => Err(no_answer(&error)),
         }
     }
 }
@@ -372,6 +383,21 @@ mod tests {
         client.done("align").unwrap();
         client.stop().unwrap();
         assert_eq!(*server.admin.orders.lock().unwrap(), ["done align", "stop"]);
+    }
+
+    #[test]
+    fn a_session_that_ends_before_it_answers_has_been_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join(SOCKET_NAME)).unwrap();
+        let client = AdminClient::connect(dir.path()).unwrap();
+        let (mut session, _) = listener.accept().unwrap();
+        let ending = std::thread::spawn(move || {
+            let mut asked = [0; 1];
+            session.read_exact(&mut asked).unwrap();
+        });
+        client.stop().unwrap();
+        ending.join().unwrap();
+        assert!(client.ps().is_err());
     }
 
     #[test]
