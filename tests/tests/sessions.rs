@@ -243,7 +243,7 @@ fn a_dropped_session_takes_its_directory_with_it() {
     // What was killed is cleared away by its guardian.
     let start = Instant::now();
     while session.exists() {
-        let patient = start.elapsed() < Duration::from_secs(5);
+        let patient = start.elapsed() < Duration::from_secs(30);
         assert!(patient, "{} was left behind", session.display());
         std::thread::sleep(Duration::from_millis(10));
     }
