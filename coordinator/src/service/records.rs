@@ -115,6 +115,16 @@ impl Records {
         Ok(record)
     }
 
+    /// How many records, and blocks of their maps, are in use.
+    #[must_use]
+    pub(super) fn in_use(&self) -> (u64, u64) {
+        let used = |next: u32, free: &[u32]| u64::from(next) - free.len() as u64;
+        (
+            used(self.next, &self.free),
+            used(self.next_block, &self.free_blocks),
+        )
+    }
+
     /// Whether a file has this record.
     #[must_use]
     pub(super) fn is_used(&self, record: u32) -> bool {
