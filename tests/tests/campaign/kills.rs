@@ -70,7 +70,7 @@ impl<'a> Round<'a> {
         let dir = format!("r{}.c{id}", self.number);
         let log = self.log();
         let size = [20_000, 300_000, 3_000_000][dice.pick(3) as usize];
-        let size = (1 + dice.pick(size)).to_string();
+        let size = (64 + dice.pick(size)).to_string();
         let path = |number| file(self.number, number);
         let words: Vec<String> = match role {
             Role::Maker(n) => {
