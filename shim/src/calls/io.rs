@@ -249,17 +249,16 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
         }
         let (offset, n) = write_range(target, at, wanted)?;
         let ready = resident(target.session, target.file, offset, n);
-        let missing = if n <= IN_ONE && asks < ASKS {
-            offset.wrapping_add(ready as u64)
-        } else {
-            offset
-        };
-        if ready < n && asked.is_none_or(|(at, _)| at != missing) {
-            drop(hold);
-            let skip = missing.wrapping_sub(offset) as usize;
-            asked = Some((missing, grant(target, missing, n.wrapping_sub(skip))));
-            asks = asks.wrapping_add(1);
-            continue;
+        if ready < n {
+            let whole = n <= IN_ONE && asks < ASKS;
+            let skip = if whole { ready } else { 0 };
+            let missing = offset.wrapping_add(skip as u64);
+            if asked.is_none_or(|(at, _)| at != missing) {
+                drop(hold);
+                asked = Some((missing, grant(target, missing, n.wrapping_sub(skip))));
+                asks = asks.wrapping_add(1);
+                continue;
+            }
         }
         if ready == 0 {
             drop(hold);
