@@ -387,6 +387,7 @@ static void turn(long number)
     int fd = opened(name, O_RDWR | O_CREAT | O_TRUNC);
     off_t size = grow(fd, name, 0, kind == 0 ? 40 : 1 + (int)pick(6), (uint32_t)number);
     append_record();
+    snprintf(about, sizeof about, "turn %ld (%u) of %s, %lld", number, kind, name, (long long)size);
     if (kind == 1) size = cut(fd, name, size);
     if (kind == 2) map_and_change(fd, name, size);
     if (kind == 3 || kind == 4) size = share(fd, name, size);
@@ -424,6 +425,7 @@ static int churns(const char *dir, const char *entry, const char *log)
         if (getppid() == 1) return LOST;
     }
     alarms_on(0);
+    snprintf(about, sizeof about, "file of the handler, %lld", (long long)alarm_size);
     int complete;
     if (scan(alarm_fd, block, 1, &complete) != alarm_size) wrong("the handler's file", alarm_size);
     return 0;
@@ -441,6 +443,7 @@ int main(int argc, char **argv)
     if (strcmp(what, "read") == 0) return reads(argv[2]);
     if (strcmp(what, "log") == 0) return checks_log(argv[2]);
     if (strcmp(what, "fill") == 0) return fills(argv[2]);
+    snprintf(about, sizeof about, "%s", what);
     if (strcmp(what, "inherited") == 0 && argc == 5) {
         if (verify(atoi(argv[2]), argv[3], atoll(argv[4])) != atoll(argv[4])) wrong("an inherited file", 0);
         return 0;

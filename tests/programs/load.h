@@ -35,6 +35,8 @@ struct head {
 };
 
 static uint64_t state;
+/* What the program is about, for its last words. */
+static char about[128];
 
 static inline uint64_t mix(uint64_t x)
 {
@@ -62,7 +64,7 @@ __attribute__((noreturn)) static inline void fail(const char *what, long long at
 {
     int error = errno;
     if (error == EIO) _exit(LOST);
-    dprintf(2, "%d: %s at %lld: %s\n", (int)getpid(), what, at, error ? strerror(error) : "wrong");
+    dprintf(2, "%d: %s: %s at %lld: %s\n", (int)getpid(), about, what, at, error ? strerror(error) : "wrong");
     _exit(error == ENOENT ? ABSENT : WRONG);
 }
 
@@ -134,7 +136,11 @@ static inline uint32_t check(int fd, char *block, off_t at, uint64_t file, struc
     if (got == 0) return 0;
     if (got < sizeof *head) wrong("a head is cut off", at);
     memcpy(head, block, sizeof *head);
-    if (head->magic != MAGIC || head->length < sizeof *head || head->length > MOST) wrong("no block begins", at);
+    if (head->magic != MAGIC || head->length < sizeof *head || head->length > MOST) {
+        dprintf(2, "%x %x %llx %llx\n", head->magic, head->length, (unsigned long long)head->file,
+                (unsigned long long)head->offset);
+        wrong("no block begins", at);
+    }
     if (head->file != file) wrong("the block of another file", at);
     size_t rest = head->length - sizeof *head;
     if (take(fd, block + sizeof *head, rest, at + (off_t)sizeof *head) != rest) wrong("a block is cut off", at);

@@ -318,6 +318,44 @@ fn unseen(writes: &str, end: impl FnOnce(&Served)) -> String {
 }
 
 #[test]
+fn a_killed_writer_is_known_although_its_child_has_the_file_open_for_longer() {
+    if plain_only() {
+        return;
+    }
+    let served = Workflow::new("outlived")
+        .step(Step::sh("makes", "").rule(&["f"], "on_close", "no_update"))
+        .step(Step::sh("uses", "").reads(&["f"]))
+        .serve(&[]);
+    let outside = served.scratch.outside();
+    let script = "exec > f; echo half; \
+                  (: > $OUTSIDE/forked; while [ ! -e $OUTSIDE/go ]; do sleep 0.02; done) & \
+                  while [ ! -e $OUTSIDE/forked ]; do sleep 0.02; done; kill -9 $$";
+    let writer = served.client("makes", script);
+    let pid = writer.pid();
+    let start = Instant::now();
+    // Reaped as well, so that nobody remembers how it ended.
+    while !outside.join("forked").exists() || !is_zombie(pid) {
+        assert!(start.elapsed() < SOON, "it is not killed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| writer.finish(SOON));
+        std::thread::sleep(Duration::from_millis(300));
+        std::fs::write(outside.join("go"), "").expect("a note can be left");
+    });
+    let reader = served.client("uses", &source("read f $OUTSIDE/read"));
+    reader.finish(SOON);
+    let seen = served.scratch.note("read");
+    assert!(seen.contains("EIO"), "the reader saw '{seen}'");
+    assert!(served.capio(&["stop"]).status.success());
+    served.ended();
+}
+
+fn is_zombie(pid: Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z"))
+}
+
+#[test]
 fn a_killed_writer_is_known_when_nobody_remembers_how_it_ended() {
     if plain_only() {
         return;

@@ -54,7 +54,7 @@ impl Setup {
     /// order, as there are holes otherwise.
     pub(crate) fn kind(&self, number: usize) -> &'static str {
         match rule(number).0 {
-            "stream" if self.goes_on => "ordered",
+            "stream" | "mapped" if self.goes_on => "ordered",
             kind => kind,
         }
     }
