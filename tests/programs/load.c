@@ -369,7 +369,8 @@ static void walk(void)
     if (rename("sub", "moved") != 0) fail("rename of a directory", 0);
     DIR *dir = opendir("moved");
     if (!dir) fail("opendir", 0);
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) found += entry->d_name[0] == 'e';
+    for (struct dirent *entry; errno = 0, (entry = readdir(dir)) != NULL;) found += entry->d_name[0] == 'e';
+    if (errno != 0) fail("readdir", found);
     closedir(dir);
     if (found != made) wrong("entries of a directory", found);
     for (int i = 0; i < made; i++) {
