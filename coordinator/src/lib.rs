@@ -17,4 +17,5 @@ pub const ENGINE: session::Engine = session::Engine {
     session_dir: service::session_dir,
     sessions: service::sessions,
     settle: service::settle,
+    leftovers: service::leftovers,
 };

@@ -38,6 +38,65 @@ pub struct Engine {
     /// their results have left in this `CAPIO_DIR`; of all workflows, or of
     /// this one.
     pub settle: Settle,
+    /// What sessions that were killed have left on this machine, and in these
+    /// directories; removed if it can be and is to be.
+    pub leftovers: fn(&[PathBuf], bool) -> Vec<Leftover>,
+}
+
+/// See [`Engine::leftovers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeftoverKind {
+    /// The directory of a session.
+    Session,
+    /// The directory that its programs were run from.
+    Programs,
+    /// The file of a store.
+    Store,
+    /// Results that only have to be put into place.
+    CommittedResults,
+    /// Results that are not complete.
+    StagedResults,
+    /// A program whose session is gone.
+    Process,
+}
+
+/// Something that a session has left behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leftover {
+    /// What it is.
+    pub kind: LeftoverKind,
+    /// Where.
+    pub path: String,
+    /// The process, if it is one.
+    pub pid: Option<i32>,
+    /// Name of the session, if it is known.
+    pub workflow: Option<String>,
+    /// `CAPIO_DIR` of the session, if it is known.
+    pub dir: Option<String>,
+    /// Space that it takes, in bytes.
+    pub bytes: u64,
+    /// It is gone now.
+    pub removed: bool,
+    /// Why it could not be removed.
+    pub error: Option<String>,
+}
+
+impl Leftover {
+    /// One of which nothing else is known.
+    #[must_use]
+    pub fn of(kind: LeftoverKind, path: &Path) -> Self {
+        Self {
+            kind,
+            path: path.display().to_string(),
+            pid: None,
+            workflow: None,
+            dir: None,
+            bytes: 0,
+            removed: false,
+            error: None,
+        }
+    }
 }
 
 /// See [`Engine::settle`].
@@ -275,6 +334,9 @@ pub struct Snapshot {
     pub files: FileCounts,
     /// The cache.
     pub cache: CacheSnapshot,
+    /// What programs hold.
+    #[serde(default)]
+    pub held: HeldSnapshot,
     /// What to read before trusting the results, one sentence each.
     pub warnings: Vec<String>,
     /// The diagnosis, once a dead-lock was declared; one of the warnings.
@@ -394,6 +456,24 @@ pub struct CacheSnapshot {
     pub stored_bytes: u64,
     /// Kind of pages.
     pub pages: Pages,
+}
+
+/// What programs hold of a session's tables at one moment: all of it comes back
+/// when they end and their files are gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldSnapshot {
+    /// Attached processes.
+    pub processes: u64,
+    /// Open file descriptions.
+    pub descriptions: u64,
+    /// Records of files whose content is the session's.
+    pub records: u64,
+    /// Blocks of the maps of large files.
+    pub map_blocks: u64,
+    /// Calls that wait for the coordinator.
+    pub waits: u64,
+    /// Bytes of the cache that are free once a copy has ended.
+    pub pinned_bytes: u64,
 }
 
 /// What came of a session's files.

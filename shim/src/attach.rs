@@ -63,6 +63,9 @@ pub(crate) fn start() {
     // Also without a coordinator; done already, these do nothing.
     signals::arm();
     install();
+    if joined.is_err() && descriptors::inherits_session() {
+        play_dead();
+    }
     // No coordinator yet: the first call that needs it tries again.
     if joined.is_ok() && session::epoch() != 0 {
         place::move_cwd();
@@ -356,6 +359,26 @@ fn receive_welcome(line: &mut Line, socket: c_int) -> Result<(u32, u32), i32> {
         descriptors::scan();
     }
     Ok((process, generation))
+}
+
+/// Takes the session, of which descriptors were inherited, for one that has ended:
+/// its memory cannot be had any more, and what the kernel says of them (that they
+/// are empty) is no answer.
+#[cold]
+fn play_dead() {
+    let arena = map_anonymous(CHUNK as usize);
+    let (meta, sync) = (map_anonymous(meta::SIZE), map_anonymous(sync::SIZE));
+    let (Some(arena), Some(meta), Some(sync)) = (arena, meta, sync) else {
+        return;
+    };
+    if Session::get().is_none() {
+        // SAFETY: mapped in these sizes just now, never to be unmapped.
+        unsafe { Session::set(arena, CHUNK as usize, meta, sync) };
+        if let Some(session) = Session::get() {
+            session.end();
+        }
+        descriptors::scan();
+    }
 }
 
 /// Maps the session's memory, for ever.

@@ -248,14 +248,25 @@ pub(crate) fn scan() {
 /// Whether one of them belongs to the session, by its name alone: the session
 /// need not be mapped yet.
 pub(crate) fn inherits_ours() -> bool {
+    inherits(|place, name| is_own(place, name) || place.canonical_has(name))
+}
+
+/// Whether one of them is of a session, which must have been there.
+pub(crate) fn inherits_session() -> bool {
+    inherits(is_own)
+}
+
+fn is_own(place: &place::Place, name: &[u8]) -> bool {
+    let rest = name.strip_prefix(place.session.bytes());
+    rest.is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
+fn inherits(which: impl Fn(&place::Place, &[u8]) -> bool) -> bool {
     let mut found = false;
     each_open(|fd| {
         let mut name = Text::<MAX_PATH>::new();
         name_of(fd, &mut name);
-        found = place::fixed().is_some_and(|place| {
-            let own = name.bytes().starts_with(place.session.bytes());
-            own || place.canonical_has(name.bytes())
-        });
+        found = place::fixed().is_some_and(|place| which(place, name.bytes()));
         found
     });
     found

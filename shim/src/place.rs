@@ -131,7 +131,13 @@ impl Place {
     pub(crate) fn session_device(&self) -> u64 {
         let mut path = Text::<MAX_PATH>::new();
         path.set(self.session.bytes());
-        descriptors::status(libc::AT_FDCWD, path.as_ptr()).map_or(0, |st| st.st_dev)
+        let session = descriptors::status(libc::AT_FDCWD, path.as_ptr());
+        // Descriptors outlive it.
+        let status = session.or_else(|| {
+            path.set(place::BASE.as_bytes());
+            descriptors::status(libc::AT_FDCWD, path.as_ptr())
+        });
+        status.map_or(0, |st| st.st_dev)
     }
 
     /// Whether the kernel's name `path` lies in `CAPIO_DIR`.

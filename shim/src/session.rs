@@ -169,6 +169,11 @@ impl Session {
         self.sync_header().dead.load(Relaxed) != 0
     }
 
+    /// Lets all calls fail, in memory that nobody shares.
+    pub(crate) fn end(self) {
+        self.sync_header().dead.store(1, Relaxed);
+    }
+
     /// Whether spinning can make sense.
     pub(crate) fn may_spin(self) -> bool {
         self.header().cores.load(Relaxed) > 1

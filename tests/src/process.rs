@@ -94,13 +94,17 @@ impl Running {
         }
     }
 
+    /// The process that was started.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
     /// Sends `signal` to the command alone.
     ///
     /// # Panics
     /// When it is gone already.
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().cast_signed());
-        kill(pid, signal).unwrap_or_else(|error| panic!("{} is gone: {error}", self.line));
+        kill(self.pid(), signal).unwrap_or_else(|error| panic!("{} is gone: {error}", self.line));
     }
 
     /// Waits until `condition` holds.

@@ -1,5 +1,6 @@
 //! A session that programs join by themselves, as with the C++ server.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -86,15 +87,21 @@ impl Served {
     /// # Panics
     /// When it does not start.
     pub fn client(&self, step: &str, script: &str) -> Running {
-        let mut shell = Command::new("sh");
-        shell
-            .args(["-c", script])
+        let mut shell = self.command(step, "sh");
+        shell.args(["-c", script]);
+        Running::start(shell, &self.scratch, step)
+    }
+
+    /// A program of `step` in the session's directory, not yet started.
+    pub fn command(&self, step: &str, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
             .env("LD_PRELOAD", beside_capio("libcapio_posix.so"))
             .env("CAPIO_DIR", self.scratch.data())
             .env("CAPIO_APP_NAME", step)
             .env("CAPIO_WORKFLOW_NAME", &self.workflow)
             .current_dir(self.scratch.data());
-        Running::start(shell, &self.scratch, step)
+        command
     }
 
     /// Runs a shell as a program of `step` to its end, which must be a good one.

@@ -330,6 +330,26 @@ fn a_writer_that_waits_for_room_can_be_killed_and_the_room_is_free() {
 }
 
 #[test]
+fn records_of_killed_writers_stay_whole_while_the_cache_overflows() {
+    if plain_only() {
+        return;
+    }
+    let kills = many(40, 1000);
+    let script = "for i in $(seq 1 KILLS); do \
+        for w in 1 2 3; do BULK append a 60 300 $((i * 10 + w)) & eval w$w=$!; done; \
+        sleep 0.0$((i % 7)); kill -9 $w1; sleep 0.00$((i % 5)); kill -9 $w2; kill -9 $w3; wait; \
+        BULK records a 300 >> n || exit 1; [ $((i % 5)) != 0 ] || rm a; done";
+    let script = script
+        .replace("BULK", &bulk(""))
+        .replace("KILLS", &kills.to_string());
+    let (_, finished) = Workflow::new("killed")
+        .step(Step::sh("all", script).writes(&["*"]))
+        .start(&["--cache", "16MiB", "--keep", "none", "--continue-on-error"])
+        .finish();
+    finished.expect_success();
+}
+
+#[test]
 fn an_interrupt_ends_a_run_whose_writer_waits_for_room() {
     if plain_only() {
         return;

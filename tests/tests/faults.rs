@@ -269,6 +269,32 @@ fn clients_of_a_killed_coordinator_get_an_error_within_a_second() {
     drop(clients);
 }
 
+/// The descriptor is of an empty inode, as the kernel has it.
+#[test]
+fn a_program_started_after_the_coordinator_died_does_not_take_its_input_for_empty() {
+    if plain_only() {
+        return;
+    }
+    let served = Workflow::new("late")
+        .step(Step::sh("makes", "").writes(&["f"]))
+        .serve(&[]);
+    let script = "echo one > f; exec 3< f 4>> f; : > $OUTSIDE/opened; \
+                  while [ ! -e $OUTSIDE/killed ]; do sleep 0.02; done; \
+                  cat <&3 > $OUTSIDE/read 2>&1; echo $? > $OUTSIDE/status; \
+                  /bin/echo two >&4 2> $OUTSIDE/written; echo $? >> $OUTSIDE/status";
+    let mut client = served.client("makes", script);
+    let note = |name: &str| served.scratch.outside().join(name);
+    client.wait_until(SOON, "the file", || note("opened").exists());
+    served.running.signal(Signal::SIGKILL);
+    expect_nothing_left(&served.session);
+    std::fs::write(note("killed"), "").expect("a note can be left");
+    client.finish(SOON);
+    let (read, written) = (served.scratch.note("read"), served.scratch.note("written"));
+    assert_eq!(served.scratch.note("status"), "1\n1\n", "{read}{written}");
+    assert!(read.contains("Input/output error"), "{read}");
+    assert!(written.contains("Input/output error"), "{written}");
+}
+
 /// Lets `end` end the writer of `f`, who has it open, while the coordinator
 /// looks away and the kernel remembers nothing; tells what the reader saw.
 fn unseen(writes: &str, end: impl FnOnce(&Served)) -> String {
@@ -290,6 +316,44 @@ fn unseen(writes: &str, end: impl FnOnce(&Served)) -> String {
     assert!(stopped.status.success(), "{stopped:?}");
     served.ended();
     seen
+}
+
+#[test]
+fn a_killed_writer_is_known_although_its_child_has_the_file_open_for_longer() {
+    if plain_only() {
+        return;
+    }
+    let served = Workflow::new("outlived")
+        .step(Step::sh("makes", "").rule(&["f"], "on_close", "no_update"))
+        .step(Step::sh("uses", "").reads(&["f"]))
+        .serve(&[]);
+    let outside = served.scratch.outside();
+    let script = "exec > f; echo half; \
+                  (: > $OUTSIDE/forked; while [ ! -e $OUTSIDE/go ]; do sleep 0.02; done) & \
+                  while [ ! -e $OUTSIDE/forked ]; do sleep 0.02; done; kill -9 $$";
+    let writer = served.client("makes", script);
+    let pid = writer.pid();
+    let start = Instant::now();
+    // Reaped as well, so that nobody remembers how it ended.
+    while !outside.join("forked").exists() || !is_zombie(pid) {
+        assert!(start.elapsed() < SOON, "it is not killed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| writer.finish(SOON));
+        std::thread::sleep(Duration::from_millis(300));
+        std::fs::write(outside.join("go"), "").expect("a note can be left");
+    });
+    let reader = served.client("uses", &source("read f $OUTSIDE/read"));
+    reader.finish(SOON);
+    let seen = served.scratch.note("read");
+    assert!(seen.contains("EIO"), "the reader saw '{seen}'");
+    assert!(served.capio(&["stop"]).status.success());
+    served.ended();
+}
+
+fn is_zombie(pid: Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z"))
 }
 
 #[test]

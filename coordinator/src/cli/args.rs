@@ -69,6 +69,7 @@ pub(super) enum Command {
     Diff(Diff),
     Apply(Apply),
     Discard(Discard),
+    Doctor(Doctor),
     Done(DoneArgs),
     Stop(Stop),
     /// Print the completions for a shell
@@ -408,6 +409,36 @@ pub(super) struct Discard {
     /// Also remove what is left of results of which some are in place already
     #[arg(long)]
     pub(super) force: bool,
+}
+
+/// Check that sessions can run on this machine, and find what killed ones have left
+///
+/// Looks at shared memory, huge pages, limits, the kernel, and runs a small program
+/// in a session of its own. Finds directories, stores and programs of sessions that
+/// were killed, and results that they had not put into place. A living session is
+/// never touched.
+#[derive(Debug, Args)]
+#[command(after_help = exit::DOCTOR)]
+pub(super) struct Doctor {
+    /// Also look for results and stores in this directory; may be given several
+    /// times [default: CAPIO_DIR, or the current directory]
+    #[arg(long, value_hint = ValueHint::DirPath)]
+    pub(super) dir: Vec<PathBuf>,
+
+    /// Remove what can be removed. Processes are left alone, and results are for
+    /// `capio apply` and `capio discard`
+    #[arg(long)]
+    pub(super) clean: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// The library that is loaded into programs [default: beside this
+    /// program, or in ../lib]
+    #[arg(long, env = "CAPIO_SHIM", hide_env = true, value_name = "FILE")]
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(super) shim: Option<PathBuf>,
 }
 
 /// Tell a running session that a step has ended: no process will join it any more

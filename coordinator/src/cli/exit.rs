@@ -9,6 +9,8 @@ use crate::run::driver::Outcome;
 
 /// All went well.
 pub const OK: u8 = 0;
+/// `capio doctor`: something is left of sessions that were killed.
+pub const LEFT: u8 = 1;
 /// The command line, the workflow file or the spec is wrong.
 pub const USAGE: u8 = 2;
 /// The session failed: it could not be started or reached, or broke.
@@ -30,6 +32,14 @@ Exit status:
   127  the program of the first failing step was not found (126: may not run)
   N    otherwise the status of the first step that failed; 128 + the number of
        the signal that ended it, or that ended the run (Ctrl-C: 130)";
+
+/// Shown by `capio doctor --help`.
+pub const DOCTOR: &str = "\
+Exit status:
+  0    sessions can run, and nothing is left of killed ones (any more)
+  1    something is left of killed sessions
+  2    the command line is wrong
+  3    sessions cannot run on this machine";
 
 /// What the command could not do, as one sentence, and its exit status.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,12 +2,14 @@
 
 mod args;
 mod daemon;
+mod doctor;
 mod drain;
 mod exec;
 pub mod exit;
 mod generate;
 mod inspect;
 pub mod logging;
+mod machine;
 mod place;
 mod results;
 mod run;
@@ -15,6 +17,7 @@ mod serve;
 pub mod server;
 pub mod size;
 pub mod spec;
+mod trial;
 
 use std::process::ExitCode;
 
@@ -47,6 +50,7 @@ fn dispatch(command: Command, engine: &Engine) -> Done {
         Command::Diff(args) => results::diff(&args, engine),
         Command::Apply(args) => results::apply(&args, engine),
         Command::Discard(args) => results::discard(&args, engine),
+        Command::Doctor(args) => doctor::doctor(&args, engine),
         Command::Done(args) => inspect::done(&args, engine),
         Command::Stop(args) => inspect::stop(&args, engine),
         Command::Completions { shell } => generate::completions(shell),

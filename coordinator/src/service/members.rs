@@ -106,6 +106,10 @@ impl Engine {
         let signal = signal.filter(|signal| !matches!(*signal, 0 | libc::SIGPIPE));
         // Its last closes were queued before its end was.
         self.drain_closes();
+        let killed = self.processes.killed_by(process).filter(|&by| by != 0);
+        if let (Some(pid), Some(by)) = (self.processes.get(process).map(|p| p.pid), killed) {
+            self.ofds.opener_killed(pid, by);
+        }
         let Some(step) = self.retire(process) else {
             return;
         };

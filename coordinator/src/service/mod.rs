@@ -15,6 +15,7 @@ mod guardian;
 mod halves;
 mod journal;
 mod kernel;
+mod leftovers;
 mod libraries;
 mod members;
 mod names;
@@ -35,6 +36,7 @@ mod store;
 mod xattrs;
 
 pub use journal::settle;
+pub use leftovers::leftovers;
 pub use start::{session_dir, sessions, start};
 
 use wire::layout::{WAIT_FINAL, WAIT_STREAM};

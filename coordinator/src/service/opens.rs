@@ -59,6 +59,8 @@ pub(super) struct Ofd {
     pub path: Vec<u8>,
     /// When.
     pub since: Instant,
+    /// Who opened it was killed by this signal, while others have it still.
+    pub killed: Option<i32>,
 }
 
 impl Ofd {
@@ -95,6 +97,14 @@ impl Ofds {
     #[must_use]
     pub(super) fn get(&self, id: u32) -> Option<&Ofd> {
         self.open.get(&id)
+    }
+
+    /// Takes note that `pid`, whose descriptions others may still have, was killed.
+    pub(super) fn opener_killed(&mut self, pid: i32, signal: i32) {
+        let opened = self.open.values_mut().filter(|ofd| ofd.pid == pid);
+        opened.for_each(|ofd| {
+            ofd.killed.get_or_insert(signal);
+        });
     }
 
     /// All: number and description.
@@ -528,6 +538,7 @@ impl Engine {
             flags,
             path,
             since: Instant::now(),
+            killed: None,
         };
         self.ofds.open.insert(id, ofd);
         if writes {
@@ -651,7 +662,7 @@ impl Engine {
 
     fn closed_file(&mut self, ofd: &Ofd, written: u64) {
         let killed = if ofd.writes() {
-            self.killed_by(ofd.pid)
+            ofd.killed.or_else(|| self.killed_by(ofd.pid))
         } else {
             None
         };

@@ -4,7 +4,11 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Part of the name of the library that programs have loaded.
+const LIBRARY: &[u8] = b"libcapio_posix.so";
 
 /// Numbers of the open file descriptions, named below `directory`, that some
 /// process has open.
@@ -49,21 +53,49 @@ pub(super) fn processes_of(
         })
 }
 
+/// Processes of this user that have the library, with `CAPIO_DIR` (resolved)
+/// and workflow name of their session.
+#[must_use]
+pub(super) fn programs() -> Vec<(i32, PathBuf, String)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| {
+        let place = PathBuf::from(format!("/proc/{pid}"));
+        let own = nix::unistd::geteuid().as_raw();
+        (fs::metadata(&place).ok()?.uid() == own).then_some(())?;
+        // Who only has it in the environment may know nothing of it.
+        let maps = fs::read(place.join("maps")).ok()?;
+        maps.windows(LIBRARY.len())
+            .any(|part| part == LIBRARY)
+            .then_some(())?;
+        let environment = fs::read(place.join("environ")).ok()?;
+        let dir = Path::new(OsStr::from_bytes(variable(&environment, "CAPIO_DIR")?));
+        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+        let workflow = variable(&environment, "CAPIO_WORKFLOW_NAME").map_or(
+            wire::place::DEFAULT_WORKFLOW.into(),
+            String::from_utf8_lossy,
+        );
+        Some((pid, dir, workflow.into_owned()))
+    })
+    .collect()
+}
+
+/// The value of a variable in an environment.
+fn variable<'a>(environment: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    environment.split(|&byte| byte == 0).find_map(|variable| {
+        let rest = variable.strip_prefix(name.as_bytes())?;
+        rest.strip_prefix(b"=")
+    })
+}
+
 /// Whether an environment (`NAME=value`, NUL) is that of a step's programs.
 fn belongs(environment: &[u8], dir: &Path, workflow: &str, step: Option<&str>) -> bool {
-    let value = |name: &str| {
-        environment.split(|&byte| byte == 0).find_map(|variable| {
-            let rest = variable.strip_prefix(name.as_bytes())?;
-            rest.strip_prefix(b"=")
-        })
-    };
+    let value = |name: &str| variable(environment, name);
     let is = |name, wanted: &str, default: &str| {
         value(name).unwrap_or(default.as_bytes()) == wanted.as_bytes()
     };
-    let preloaded = value("LD_PRELOAD").is_some_and(|libraries| {
-        let library = b"libcapio_posix.so";
-        libraries.windows(library.len()).any(|part| part == library)
-    });
+    let preloaded = value("LD_PRELOAD")
+        .is_some_and(|libraries| libraries.windows(LIBRARY.len()).any(|part| part == LIBRARY));
     let same_dir = || {
         let path = Path::new(OsStr::from_bytes(value("CAPIO_DIR").unwrap_or_default()));
         path == dir || path.canonicalize().is_ok_and(|path| path == dir)

@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use wire::message::Target;
 use wire::place;
@@ -26,6 +27,8 @@ use crate::flow::{FileId, Reading, WaitFor};
 
 /// What is being put into place.
 const FRESH: &str = ".capio-fresh";
+/// What the names of directories of programs begin with that lie elsewhere.
+pub(super) const ELSEWHERE: &str = "capio-run-";
 
 /// The directory of programs.
 pub(super) struct Programs {
@@ -162,25 +165,29 @@ fn is_noexec(path: &Path) -> bool {
 }
 
 /// Makes the directory of programs in `session`; where nothing can be run from
-/// there, a link to one in the first of `others` that allows it.
+/// there, a link to one in the first of `others` that allows it, and a lock on that:
+/// what is not locked was left behind.
 ///
 /// # Errors
 /// What the kernel says.
-pub(super) fn prepare(session: &Path, others: &[PathBuf]) -> io::Result<()> {
+pub(super) fn prepare(session: &Path, others: &[PathBuf]) -> io::Result<Option<Flock<File>>> {
     let root = session.join(place::RUN);
     if is_noexec(session) {
         let fits = others.iter().filter(|other| !is_noexec(other));
         let made = fits
             .filter_map(|other| {
                 tempfile::Builder::new()
-                    .prefix("capio-run-")
+                    .prefix(ELSEWHERE)
                     .tempdir_in(other)
                     .ok()
             })
             .next();
         if let Some(made) = made {
             // Resolved, as the kernel names what runs there.
-            return symlink(made.keep().canonicalize()?, root);
+            let made = made.keep().canonicalize()?;
+            // A file system without locks leaves it to its age.
+            let lock = Flock::lock(File::open(&made)?, FlockArg::LockExclusiveNonblock);
+            return symlink(made, root).map(|()| lock.ok());
         }
         tracing::warn!(
             "{} is mounted noexec, and so are all directories for temporary files: programs that \
@@ -188,7 +195,8 @@ pub(super) fn prepare(session: &Path, others: &[PathBuf]) -> io::Result<()> {
             place::BASE
         );
     }
-    fs::DirBuilder::new().mode(0o700).create(root)
+    let made = fs::DirBuilder::new().mode(0o700).create(root);
+    made.map(|()| None)
 }
 
 /// Where programs may be put if need be.
@@ -299,7 +307,7 @@ mod tests {
             let root = session.path().join(place::RUN);
             match elsewhere {
                 Some(elsewhere) => symlink(elsewhere, root).unwrap(),
-                None => prepare(session.path(), &[]).unwrap(),
+                None => drop(prepare(session.path(), &[]).unwrap()),
             }
             let programs = Programs::new(session.path());
             Self { session, programs }

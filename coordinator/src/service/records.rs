@@ -45,6 +45,8 @@ pub(super) struct Records {
     /// What is in the store of all others.
     pub(super) below: Below,
     free: Vec<u32>,
+    /// Numbers of files that are gone, which somebody may still be writing by.
+    resting: Vec<(u32, Vec<Hazard>)>,
     next: u32,
     free_blocks: Vec<u32>,
     next_block: u32,
@@ -69,6 +71,7 @@ impl Records {
             moving: HashMap::new(),
             below: Below::default(),
             free: Vec::new(),
+            resting: Vec::new(),
             next: 0,
             free_blocks: Vec::new(),
             next_block: 0,
@@ -113,6 +116,16 @@ impl Records {
         }
         self.set_attr(record, attr);
         Ok(record)
+    }
+
+    /// How many records, and blocks of their maps, are in use.
+    #[must_use]
+    pub(super) fn in_use(&self) -> (u64, u64) {
+        let used = |next: u32, free: &[u32]| u64::from(next) - free.len() as u64;
+        (
+            used(self.next, &self.free),
+            used(self.next_block, &self.free_blocks),
+        )
     }
 
     /// Whether a file has this record.
@@ -517,6 +530,14 @@ impl Records {
     /// Gives back what nobody can be copying from any more; whether something
     /// is left.
     pub(super) fn reap_limbo(&mut self) -> bool {
+        for (record, mut seen) in std::mem::take(&mut self.resting) {
+            seen.retain(|hazard| self.is_under_way(hazard));
+            if seen.is_empty() {
+                self.free.push(record);
+            } else {
+                self.resting.push((record, seen));
+            }
+        }
         let limbo = std::mem::take(&mut self.limbo);
         for mut entry in limbo {
             entry.seen.retain(|hazard| self.is_under_way(hazard));
@@ -637,7 +658,12 @@ impl Records {
         file.generation.fetch_add(1, SeqCst);
         self.withheld.remove(&record);
         self.take_failure(record);
-        self.free.push(record);
+        // What the coordinator has to wipe after a killed writer it knows by the
+        // number alone, and that must not be another file's by then.
+        match self.hazards(record) {
+            seen if seen.is_empty() => self.free.push(record),
+            seen => self.resting.push((record, seen)),
+        }
     }
 
     /// Takes note of a range beyond the frontier, and advances that over all
@@ -871,6 +897,24 @@ mod tests {
         slot.store((10 << 32) | u64::from(file + 1), SeqCst);
         assert!(!records.reap_limbo());
         assert_eq!(records.arena.usage().1, 0);
+    }
+
+    #[test]
+    fn a_new_file_is_not_taken_for_one_that_a_dying_process_was_writing() {
+        let mut records = records(1);
+        records.process_end = 1;
+        let file = records.create(1, &Attr::default()).unwrap();
+        let shared = Arc::clone(&records.shared);
+        shared.process(0).generation.store(1, SeqCst);
+        let slot = &shared.record(0).threads[3].hazard;
+        slot.store((9 << 32) | u64::from(file + 1), SeqCst);
+        records.release(file);
+        let other = records.create(2, &Attr::default()).unwrap();
+        assert_ne!(other, file);
+        // The process is known to have ended.
+        shared.process(0).generation.store(2, SeqCst);
+        records.reap_limbo();
+        assert_eq!(records.create(3, &Attr::default()), Ok(file));
     }
 
     #[test]

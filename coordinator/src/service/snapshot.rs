@@ -10,7 +10,7 @@ use super::opens::Ofd;
 use super::stats::Bytes;
 use crate::flow::{FileId, StepId};
 use crate::session::{
-    CacheSnapshot, FileCounts, Snapshot, StepSnapshot, StepState, WaitNow, WaitTotal,
+    CacheSnapshot, FileCounts, HeldSnapshot, Snapshot, StepSnapshot, StepState, WaitNow, WaitTotal,
 };
 use wire::layout::WAIT_NEVER;
 
@@ -84,8 +84,21 @@ impl Engine {
                 fetched_bytes: self.records.below.got,
                 stored_bytes: self.records.store_usage().used,
             },
+            held: self.held(),
             warnings: self.stats.warnings.clone(),
             deadlock: self.stats.deadlock.clone(),
+        }
+    }
+
+    fn held(&self) -> HeldSnapshot {
+        let (records, map_blocks) = self.records.in_use();
+        HeldSnapshot {
+            processes: self.processes.iter().count() as u64,
+            descriptions: self.ofds.iter().count() as u64,
+            records,
+            map_blocks,
+            waits: self.waiters.len() as u64,
+            pinned_bytes: self.records.in_limbo(),
         }
     }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::Notify;
@@ -33,7 +34,7 @@ use crate::session::admin::{AdminHandler, bind, serve_admin};
 use crate::session::{DrainReport, Session, SessionConfig, SessionError, Snapshot, StepEnd};
 
 /// Name of the file that a living coordinator holds a lock on.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 /// Workflow name, NUL, and `CAPIO_DIR`.
 const TITLE: &str = "title";
 
@@ -55,13 +56,18 @@ pub fn sessions() -> Vec<(PathBuf, String)> {
     let entries = fs::read_dir(place::BASE).into_iter().flatten().flatten();
     let titles = entries.filter_map(|entry| {
         trusted(&entry.path()).ok()?;
-        let title = fs::read(entry.path().join(TITLE)).ok()?;
-        let at = title.iter().position(|&byte| byte == 0)?;
-        let workflow = str::from_utf8(title.get(..at)?).ok()?.to_owned();
-        let dir = PathBuf::from(OsStr::from_bytes(title.get(at + 1..)?));
-        (session_dir(&dir, &workflow) == entry.path()).then_some((dir, workflow))
+        title(&entry.path())
     });
     titles.collect()
+}
+
+/// `CAPIO_DIR` and workflow name of the session in this directory.
+pub(super) fn title(session: &Path) -> Option<(PathBuf, String)> {
+    let title = fs::read(session.join(TITLE)).ok()?;
+    let at = title.iter().position(|&byte| byte == 0)?;
+    let workflow = str::from_utf8(title.get(..at)?).ok()?.to_owned();
+    let dir = PathBuf::from(OsStr::from_bytes(title.get(at + 1..)?));
+    (session_dir(&dir, &workflow) == session).then_some((dir, workflow))
 }
 
 /// A running session.
@@ -86,6 +92,8 @@ struct Ending {
     pages: JoinHandle<()>,
     _guardian: Guardian,
     _lock: Flock<File>,
+    /// Of the directory of programs, where that lies elsewhere.
+    _programs: Option<Flock<File>>,
 }
 
 /// Starts a session; clients may attach when it returns.
@@ -135,7 +143,7 @@ fn claim(session: &Path) -> Result<Flock<File>, SessionError> {
             .append(true)
             .open(session.join(LOCK));
         let Ok(file) = opened else { continue };
-        let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+        let Some(lock) = locked(file) else {
             return Err(SessionError::new(format!(
                 "a session of this directory and workflow is already running ({}): stop it with \
                  `capio stop`, or give this one another workflow name",
@@ -151,7 +159,20 @@ fn claim(session: &Path) -> Result<Flock<File>, SessionError> {
     Err(failed(io::Error::other("somebody keeps making it")))
 }
 
-fn trusted(session: &Path) -> Result<(), SessionError> {
+/// Takes the lock. `capio doctor` holds it for a moment to see whether it is free.
+fn locked(mut file: File) -> Option<Flock<File>> {
+    for _ in 0..5 {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err((same, _)) => file = same,
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    None
+}
+
+/// Whether nobody else can have made the directory, or change it.
+pub(super) fn trusted(session: &Path) -> Result<(), SessionError> {
     use std::os::unix::fs::MetadataExt;
     let own = nix::unistd::geteuid().as_raw();
     let safe = session
@@ -177,7 +198,7 @@ fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Resu
             .mode(0o700)
             .create(session.join(part))?;
     }
-    programs::prepare(&session, &programs::elsewhere())?;
+    let programs = programs::prepare(&session, &programs::elsewhere())?;
     let title = [
         config.workflow.as_bytes(),
         b"\0",
@@ -220,6 +241,7 @@ fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Resu
         pages,
         _guardian: guardian,
         _lock: lock,
+        _programs: programs,
     };
     let ending = Mutex::new(Some(ending));
     Ok(Running {

@@ -18,6 +18,12 @@ use crate::{clock, control};
 
 /// A day, ns: how old an access time may get (`relatime`).
 const DAY: i64 = 86_400_000_000_000;
+/// A write of at most so many bytes is begun when there are pages for all of it, so
+/// that nothing of it is seen if the process dies on the way.
+const IN_ONE: usize = 1 << 20;
+/// How often pages are asked for before it is begun nevertheless: others may take
+/// them away again, as long as they are empty.
+const ASKS: u32 = 64;
 /// Flags of `preadv2` and `pwritev2` that change nothing here.
 const HARMLESS: c_int = libc::RWF_HIPRI | libc::RWF_DSYNC | libc::RWF_SYNC;
 
@@ -228,7 +234,7 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
     if wanted == 0 {
         return Ok(0);
     }
-    let mut asked = None;
+    let (mut asked, mut asks) = (None, 0u32);
     loop {
         let hold = hold_for(target, at)?;
         if target.file.elsewhere() != 0 {
@@ -243,10 +249,16 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
         }
         let (offset, n) = write_range(target, at, wanted)?;
         let ready = resident(target.session, target.file, offset, n);
-        if ready < n && asked.is_none_or(|(at, _)| at != offset) {
-            drop(hold);
-            asked = Some((offset, grant(target, offset, n)));
-            continue;
+        if ready < n {
+            let whole = n <= IN_ONE && asks < ASKS;
+            let skip = if whole { ready } else { 0 };
+            let missing = offset.wrapping_add(skip as u64);
+            if asked.is_none_or(|(at, _)| at != missing) {
+                drop(hold);
+                asked = Some((missing, grant(target, missing, n.wrapping_sub(skip))));
+                asks = asks.wrapping_add(1);
+                continue;
+            }
         }
         if ready == 0 {
             drop(hold);

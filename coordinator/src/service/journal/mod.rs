@@ -33,8 +33,8 @@ use crate::session::FileName;
 
 pub(super) use apply::{Applied, allows};
 pub(super) use disk::{SparseSum, data_of, extended_of, write_sparse};
-pub(super) use settle::recover;
 pub use settle::settle;
+pub(super) use settle::{abandoned, recover};
 pub(super) use stage::{Material, Stage};
 
 /// What the names of staging directories begin with.

@@ -102,6 +102,20 @@ pub(in crate::service) fn recover(dir: &Path) -> Result<Vec<String>, SessionErro
     Ok(notes)
 }
 
+/// What nobody works on any more in `dir`, of this user: place, workflow, and
+/// whether its changes are committed.
+#[must_use]
+pub(in crate::service) fn abandoned(dir: &Path) -> Vec<(PathBuf, String, bool)> {
+    let places = places(dir).unwrap_or_default().into_iter();
+    let idle = places.filter_map(|place| match left(dir, &place) {
+        // What cannot be told apart is looked at by a person.
+        Ok(Some(Left::Idle(stage))) => Some((stage.committed().unwrap_or(true), place)),
+        _ => None,
+    });
+    idle.map(|(committed, place)| (place.clone(), workflow_of(&place), committed))
+        .collect()
+}
+
 fn places(dir: &Path) -> Result<Vec<PathBuf>, SessionError> {
     let entries = match std::fs::read_dir(dir) {
         // Nor could a session have written its results there.

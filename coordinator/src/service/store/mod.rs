@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 
 pub(super) use mover::{Done, Job, Mover};
-pub(super) use spill::{SpillFile, default_place};
+pub(super) use spill::{NAMED, SpillFile, default_place};
 
 use super::shm::Region;
 

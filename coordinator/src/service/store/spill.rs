@@ -149,6 +149,9 @@ impl SpillFile {
     }
 }
 
+/// What the name of a store begins with where a file must have one, for a moment.
+pub(in super::super) const NAMED: &str = ".capio-spill-";
+
 /// A file that has no name, or none any more.
 fn nameless(dir: &Path) -> io::Result<File> {
     let mut options = File::options();
@@ -156,7 +159,7 @@ fn nameless(dir: &Path) -> io::Result<File> {
     let made = options.custom_flags(libc::O_TMPFILE).open(dir);
     match made {
         Err(error) if dir.is_dir() && error.raw_os_error() != Some(libc::EACCES) => {
-            let name = dir.join(format!(".capio-spill-{}", std::process::id()));
+            let name = dir.join(format!("{NAMED}{}", std::process::id()));
             let file = options.custom_flags(0).create_new(true).open(&name)?;
             std::fs::remove_file(&name)?;
             Ok(file)
