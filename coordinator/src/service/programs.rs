@@ -161,6 +161,9 @@ fn is_noexec(path: &Path) -> bool {
     statvfs(path).is_ok_and(|of| of.flags().contains(FsFlags::ST_NOEXEC))
 }
 
+/// How the name of a directory of programs begins that lies elsewhere.
+const ELSEWHERE: &str = "capio-run-";
+
 /// Makes the directory of programs in `session`; where nothing can be run from
 /// there, a link to one in the first of `others` that allows it.
 ///
@@ -173,7 +176,8 @@ pub(super) fn prepare(session: &Path, others: &[PathBuf]) -> io::Result<()> {
         let made = fits
             .filter_map(|other| {
                 tempfile::Builder::new()
-                    .prefix("capio-run-")
+                    .prefix(ELSEWHERE)
+                    .permissions(fs::Permissions::from_mode(0o700))
                     .tempdir_in(other)
                     .ok()
             })
@@ -201,11 +205,24 @@ pub(super) fn elsewhere() -> Vec<PathBuf> {
 /// # Errors
 /// What the kernel says of the former.
 pub(super) fn remove_session(session: &Path) -> io::Result<()> {
-    if let Ok(programs) = fs::read_link(session.join(place::RUN)) {
+    if let Ok(programs) = fs::read_link(session.join(place::RUN))
+        && is_of_programs(&programs)
+    {
         // It may have been removed already.
         let _ = fs::remove_dir_all(programs);
     }
     fs::remove_dir_all(session)
+}
+
+/// Whether that can be a directory which [`prepare`] has made: a client may
+/// have put a link to any other in its place.
+fn is_of_programs(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    let own = nix::unistd::geteuid().as_raw();
+    let private =
+        |meta: fs::Metadata| meta.is_dir() && meta.uid() == own && meta.mode() & 0o077 == 0;
+    name.as_encoded_bytes().starts_with(ELSEWHERE.as_bytes())
+        && path.symlink_metadata().is_ok_and(private)
 }
 
 impl Engine {
@@ -357,8 +374,29 @@ mod tests {
     }
 
     #[test]
+    fn a_link_in_place_of_the_programs_removes_nobodys_files() {
+        let precious = tempfile::tempdir().unwrap();
+        fs::write(precious.path().join("kept"), "").unwrap();
+        let open = tempfile::Builder::new()
+            .prefix(ELSEWHERE)
+            .tempdir()
+            .unwrap();
+        fs::set_permissions(open.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for place in [precious.path(), open.path()] {
+            let session = World::new(Some(place)).session.keep();
+            remove_session(&session).unwrap();
+            assert!(!session.exists() && place.exists());
+        }
+        assert!(precious.path().join("kept").exists());
+    }
+
+    #[test]
     fn copies_are_removed_with_the_session() {
-        let elsewhere = tempfile::tempdir().unwrap();
+        let named = tempfile::Builder::new()
+            .prefix(ELSEWHERE)
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir();
+        let elsewhere = named.unwrap();
         let mut world = World::new(Some(elsewhere.path()));
         world.put(1, "tool", "one");
         let session = world.session.keep();
