@@ -157,6 +157,7 @@ fn nonsense_in_variables_crashes_no_program() {
     }
     let scratch = Scratch::new();
     fs::write(scratch.data().join("f"), "f\n").expect("a file can be made");
+    let data = scratch.data().canonicalize().expect("it is there");
     let own = scratch.data().display().to_string().into_bytes();
     let long = vec![b'x'; 100_000];
     let deep = [b"/".to_vec(), b"d/".repeat(3000)].concat();
@@ -180,8 +181,10 @@ fn nonsense_in_variables_crashes_no_program() {
         let (output, _) = with_variables(&[("CAPIO_DIR", value)], &scratch.data());
         assert_eq!(output.status.signal(), None, "{shown:?}: {output:?}");
         let path = scratch.data().join(std::ffi::OsStr::from_bytes(value));
-        // A directory is one, be its name as odd as it may; all else is none.
-        let taken = !value.is_empty() && path.is_dir();
+        // What is a directory is taken for one, be its name as odd as it may:
+        // here those that `f` lies in. All else is none.
+        let path = path.canonicalize().unwrap_or_default();
+        let taken = !value.is_empty() && path.parent().is_some() && data.starts_with(&path);
         let wanted = if taken { "" } else { "f\nf\ng\n/\n" };
         assert_eq!(text(&output.stdout), wanted, "{shown:?}: {output:?}");
         for name in ["CAPIO_WORKFLOW_NAME", "CAPIO_APP_NAME"] {
@@ -542,4 +545,128 @@ fn a_store_on_a_full_disk_is_told_and_the_session_goes_on() {
         finished.output.contains("takes no more"),
         "the report says why",
     );
+}
+
+/// Documents and workflow files that nobody would write, and what the message
+/// about each must say.
+fn documents() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let utf16 = |text: &str| -> Vec<u8> {
+        let units = std::iter::once(0xfeff).chain(text.encode_utf16());
+        units.flat_map(u16::to_le_bytes).collect()
+    };
+    let deep =
+        |open: &str, close: &str| (open.repeat(100_000) + &close.repeat(100_000)).into_bytes();
+    let steps = |number: usize| {
+        let step = |n| format!("[[step]]\nname = \"a{n}\"\ncommand = \"true\"\n");
+        (0..number).map(step).collect::<String>().into_bytes()
+    };
+    let item = |n: usize| {
+        format!(
+            "{{\"name\":\"s{n}\",\"input_stream\":[\"f{n}\"],\"output_stream\":[\"{}\"]}}",
+            "g".repeat(100)
+        )
+    };
+    let items = (0..60_000).map(item).collect::<Vec<_>>().join(",");
+    vec![
+        ("deep.json", deep("[", "]"), ":1:"),
+        ("objects.json", deep("{\"a\":", "}"), ":1:"),
+        (
+            "utf16.json",
+            utf16("{\"name\":\"w\"}"),
+            ":1:1: the document is not UTF-8",
+        ),
+        (
+            "latin.json",
+            b"{\"name\":\"caf\xe9\"}".to_vec(),
+            ":1:13: the document is not UTF-8",
+        ),
+        (
+            "double.json",
+            b"{\"name\":\"w\",\"name\":\"v\",\"IO_Graph\":[]}".to_vec(),
+            ":1:13: ",
+        ),
+        (
+            "number.json",
+            b"{\"name\":1e999,\"IO_Graph\":[]}".to_vec(),
+            "number out of range",
+        ),
+        ("zeros.json", vec![0; 10_000_000], ":1:1: "),
+        (
+            "large.json",
+            format!("{{\"name\":\"w\",\"IO_Graph\":[{items}],\"bad\":1}}").into_bytes(),
+            "bad",
+        ),
+        ("empty.json", Vec::new(), ":1:1: "),
+        ("deep.toml", [&b"a = "[..], &deep("[", "]")].concat(), ":1:"),
+        (
+            "tables.toml",
+            [&b"a = "[..], &deep("{b=", "}")].concat(),
+            ":1:",
+        ),
+        (
+            "dots.toml",
+            format!("a{} = 1\n", ".a".repeat(100_000)).into_bytes(),
+            "recursion",
+        ),
+        ("utf16.toml", utf16("[[step]]\n"), "UTF-8"),
+        ("latin.toml", b"a = \"caf\xe9\"".to_vec(), "UTF-8"),
+        (
+            "double.toml",
+            b"[[step]]\nname = \"a\"\nname = \"b\"\n".to_vec(),
+            ":3:1: duplicate key",
+        ),
+        (
+            "number.toml",
+            b"[[step]]\nname = \"a\"\ncommand = \"true\"\ninstances = 99999999999999999999\n"
+                .to_vec(),
+            ":4:",
+        ),
+        ("many.toml", steps(100_000), "at most 4096"),
+        ("long.toml", vec![b'#'; 20 << 20], "longer than 16 MiB"),
+        ("zeros.toml", vec![0; 1000], ":1:"),
+    ]
+}
+
+#[test]
+fn documents_that_nobody_would_write_are_refused_where_they_are_wrong() {
+    if plain_only() {
+        return;
+    }
+    let scratch = Scratch::new();
+    for (name, content, wanted) in documents() {
+        let path = scratch.outside().join(name);
+        fs::write(&path, content).expect("a file can be made");
+        let how = if name.ends_with(".json") {
+            "check"
+        } else {
+            "run --dir ."
+        };
+        // A gigabyte is more than enough.
+        let line = format!(
+            "ulimit -v 1500000; exec '{}' {how} {name}",
+            capio().display()
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line]).current_dir(scratch.outside());
+        let start = Instant::now();
+        let output = shell.output().expect("sh starts");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(
+            said.contains(name) && said.contains(wanted),
+            "{name}: {said}"
+        );
+        assert!(said.len() < 10_000, "{name}: {} bytes", said.len());
+        let time = start.elapsed();
+        assert!(time < Duration::from_secs(20), "{name}: {time:?}");
+        fs::remove_file(path).expect("it is ours");
+    }
+    for words in [&["check", "/dev/zero"][..], &["run", "/dev/zero"]] {
+        let output = Command::new(capio())
+            .args(words)
+            .current_dir("/tmp")
+            .output();
+        let output = output.expect("capio starts");
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+    }
 }
