@@ -105,7 +105,8 @@ fn set_directory(place: &mut Place, dir: *const c_char) -> bool {
     if !spelled || place.spelling.bytes() == place.canonical.bytes() {
         place.spelling.set(b"");
     }
-    place.canonical.bytes().first() == Some(&b'/')
+    // The root itself cannot be taken over; the command refuses it, too.
+    place.canonical.bytes().first() == Some(&b'/') && place.canonical.bytes() != b"/"
 }
 
 fn set_names(place: &mut Place) -> bool {
