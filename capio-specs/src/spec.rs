@@ -201,7 +201,7 @@ impl Spec {
         let mut options = options.clone();
         options.document.get_or_insert_with(|| path.to_owned());
         let document = display_name(&options);
-        let bytes = std::fs::read(path).map_err(|error| {
+        let bytes = read_bounded(path).map_err(|error| {
             let message = format!("the document cannot be read: {error}");
             SpecError::whole(&document, ProblemKind::Unreadable, message)
         })?;
@@ -331,6 +331,21 @@ fn prefix(options: &ParseOptions, document: &str) -> Result<Option<Prefix>, Spec
         Some(text) if !text.starts_with('/') => Err(wrong("is not absolute")),
         Some(text) => Ok(Some(Prefix::new(text))),
     }
+}
+
+/// Longest document, in bytes: no person writes one, and a device has no end.
+const MAX_DOCUMENT: u64 = 64 << 20;
+
+/// All of a file, unless that is too long.
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::{Error, Read};
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_DOCUMENT {
+        return Err(Error::other("it is longer than 64 MiB"));
+    }
+    Ok(bytes)
 }
 
 fn not_utf8(document: &str, bytes: &[u8], valid: usize) -> SpecError {

@@ -108,7 +108,8 @@ fn set_directory(place: &mut Place, dir: *const c_char) -> bool {
     if !spelled || place.spelling.bytes() == place.canonical.bytes() {
         place.spelling.set(b"");
     }
-    place.canonical.bytes().first() == Some(&b'/')
+    // The root itself cannot be taken over; the command refuses it, too.
+    place.canonical.bytes().first() == Some(&b'/') && place.canonical.bytes() != b"/"
 }
 
 fn set_names(place: &mut Place) -> bool {
@@ -195,7 +196,7 @@ fn join(line: &mut Line) -> Result<(), i32> {
     let deadline = clock::monotonic().wrapping_add(if patient { START } else { 0 });
     loop {
         let joined = connect(line);
-        if joined.is_ok() || clock::monotonic() >= deadline {
+        if joined != Err(libc::EIO) || clock::monotonic() >= deadline {
             return joined;
         }
         nap(10_000_000);
@@ -234,7 +235,7 @@ fn connect(line: &mut Line) -> Result<(), i32> {
 /// Notes the welcome that comes over `socket`, which is closed otherwise.
 ///
 /// # Errors
-/// `EIO`.
+/// `EIO`; `ENOMEM`: the session's memory does not fit into this process.
 fn finish(line: &mut Line, socket: c_int) -> Result<(), i32> {
     let live = live().ok_or(libc::EIO)?;
     // With a libc whose streams are not served, some calls would be missed:
@@ -244,11 +245,10 @@ fn finish(line: &mut Line, socket: c_int) -> Result<(), i32> {
     } else {
         Err(libc::EIO)
     };
-    let Ok((process, generation)) = welcome else {
+    let (process, generation) = welcome.inspect_err(|_| {
         keep_socket(live, -1);
         control::close(socket);
-        return Err(libc::EIO);
-    };
+    })?;
     live.process.store(process, Relaxed);
     live.generation.store(generation, Relaxed);
     keep_socket(live, socket);
@@ -302,7 +302,29 @@ fn dial(place: &Place) -> Result<c_int, i32> {
             control::close(socket);
             return Err(libc::EIO);
         }
+        if !is_served_by_us(socket) {
+            control::close(socket);
+            return Err(libc::EIO);
+        }
         Ok(socket)
+    }
+}
+
+/// Whether a connection leads to a process of our own user: anybody can make
+/// a directory where the session's would be.
+fn is_served_by_us(socket: c_int) -> bool {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: u32::MAX,
+        gid: 0,
+    };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, and takes integers.
+    unsafe {
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
+        let (at, length) = (&raw mut peer, &raw mut length);
+        let got = syscall!(libc::SYS_getsockopt, socket, level, option, at, length);
+        got == 0 && peer.uid == syscall!(libc::SYS_geteuid) as u32
     }
 }
 
@@ -342,7 +364,8 @@ fn send_hello(line: &mut Line, socket: c_int) -> Result<(), i32> {
 
 /// The answer to hello: the process record and its generation.
 fn receive_welcome(line: &mut Line, socket: c_int) -> Result<(u32, u32), i32> {
-    let (body, received) = line.answer(socket, libc::MSG_CMSG_CLOEXEC)?;
+    let answer = line.answer(socket, libc::MSG_CMSG_CLOEXEC);
+    let (body, received) = answer.map_err(|_| libc::EIO)?;
     let Some(Reply::Welcome {
         process,
         generation,
@@ -386,8 +409,11 @@ fn map_session(received: &Received, arena: u64) -> Result<(), i32> {
     let [arena_fd, meta_fd, sync_fd] = received.three().ok_or(libc::EIO)?;
     let arena_bytes = usize::try_from(arena).map_err(|_| libc::EIO)?;
     let write = libc::PROT_READ | libc::PROT_WRITE;
-    let meta = map_shared(0, meta_fd, meta::SIZE, libc::PROT_READ).ok_or(libc::EIO)?;
-    let sync = map_shared(0, sync_fd, sync::SIZE, write).ok_or(libc::EIO)?;
+    let meta = map_shared(0, meta_fd, meta::SIZE, libc::PROT_READ).ok_or(libc::ENOMEM)?;
+    let Some(sync) = map_shared(0, sync_fd, sync::SIZE, write) else {
+        unmap(meta, meta::SIZE);
+        return Err(libc::ENOMEM);
+    };
     // SAFETY: `meta` starts with its header and is mapped.
     let header = unsafe { &*meta.cast::<MetaHeader>() };
     if header.magic.load(Relaxed) != MAGIC {
@@ -398,12 +424,23 @@ fn map_session(received: &Received, arena: u64) -> Result<(), i32> {
     } else {
         map_shared(0, arena_fd, arena_bytes, write)
     };
-    let arena = arena.ok_or(libc::EIO)?;
+    let Some(arena) = arena else {
+        // Each call tries again, and must not take more each time.
+        unmap(meta, meta::SIZE);
+        unmap(sync, sync::SIZE);
+        return Err(libc::ENOMEM);
+    };
     // SAFETY: our own mapping, which would fill core dumps.
     unsafe { syscall!(libc::SYS_madvise, arena, arena_bytes, libc::MADV_DONTDUMP) };
     // SAFETY: mapped in these sizes just now, never to be unmapped.
     unsafe { Session::set(arena, arena_bytes, meta, sync) };
     Ok(())
+}
+
+/// Takes away a mapping that nobody has seen.
+fn unmap(at: *mut u8, length: usize) {
+    // SAFETY: our own mapping, made just now.
+    unsafe { syscall!(libc::SYS_munmap, at, length) };
 }
 
 fn map_shared(at: usize, fd: c_int, length: usize, rights: c_int) -> Option<*mut u8> {

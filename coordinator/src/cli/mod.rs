@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::run::signals::survive_long_files;
 use crate::session::Engine;
 use args::{Arguments, Command};
 use exit::{Done, Failure};
@@ -30,6 +31,7 @@ use exit::{Done, Failure};
 /// The whole `capio` command; the caller passes the engine of sessions.
 #[must_use]
 pub fn capio(engine: &Engine) -> ExitCode {
+    survive_long_files();
     end("capio", dispatch(Arguments::parse().command, engine))
 }
 

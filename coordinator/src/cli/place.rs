@@ -46,6 +46,11 @@ pub(super) fn resolve_directory(dir: &Path) -> Result<PathBuf, Failure> {
             "{dir} is not a directory: name one by --dir or CAPIO_DIR"
         )));
     }
+    if resolved == Path::new("/") {
+        return Err(Failure::usage(
+            "the root directory / cannot be taken over: name another by --dir or CAPIO_DIR",
+        ));
+    }
     Ok(resolved)
 }
 

@@ -72,6 +72,7 @@ struct Arguments {
 /// The whole `capio_server` command; the caller passes the engine of sessions.
 #[must_use]
 pub fn capio_server(engine: &Engine) -> ExitCode {
+    crate::run::signals::survive_long_files();
     super::end("capio_server", serve(&Arguments::parse(), engine))
 }
 

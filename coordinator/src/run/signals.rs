@@ -4,13 +4,35 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// What asks a session to end.
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 /// What batch systems send for programs to act on, by saving their state, say.
 const PASSED_ON: [Signal; 2] = [Signal::SIGUSR1, Signal::SIGUSR2];
+
+/// From now on a file that gets longer than `ulimit -f` allows is an error of the
+/// call (`EFBIG`), and does not kill this process. Programs that it starts are
+/// killed as ever: a handler does not outlive `exec`.
+pub fn survive_long_files() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(
+        SigHandler::Handler(nothing),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
+    // SAFETY: the handler does nothing.
+    unsafe {
+        // It cannot fail for a signal that can be handled. One that is ignored
+        // already stays so, here and in the programs.
+        if let Ok(before) = sigaction(Signal::SIGXFSZ, &action)
+            && before.handler() == SigHandler::SigIgn
+        {
+            let _ = sigaction(Signal::SIGXFSZ, &before);
+        }
+    }
+}
 
 /// Some signals of this process, from now on.
 pub struct Signals {

@@ -9,6 +9,11 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 
+/// Longest workflow file, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+/// Steps of a workflow; each may have many instances.
+const MAX_STEPS: usize = 4096;
+
 /// What a step runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -58,7 +63,7 @@ impl Workflow {
     /// # Errors
     /// One sentence with file, line, column and a hint.
     pub fn load(path: &Path) -> Result<Self, WorkflowError> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = read_bounded(path).map_err(|error| {
             WorkflowError(format!(
                 "cannot read the workflow {}: {error}",
                 path.display()
@@ -113,6 +118,18 @@ impl Workflow {
             ..Self::default()
         })
     }
+}
+
+/// All of a file, unless that is too long.
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    use std::io::{Error, Read};
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(Error::other("it is longer than 16 MiB"));
+    }
+    Ok(text)
 }
 
 fn step_from_argument(argument: &str) -> Result<Step, WorkflowError> {
@@ -291,6 +308,14 @@ fn check_steps(steps: &[RawStep], at: &Locator<'_>) -> Result<(), WorkflowError>
             None,
             "there is no step; add a [[step]] with `name` and `command`",
         ));
+    }
+    if let Some(extra) = steps.get(MAX_STEPS) {
+        let message = format!(
+            "there are {} steps, and at most {MAX_STEPS} are possible; make like ones \
+             `instances` of one step",
+            steps.len()
+        );
+        return Err(at.error(Some(extra.name.span()), &message));
     }
     for (index, step) in steps.iter().enumerate() {
         let name = step.name.get_ref();

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use capio_specs::Spec;
 use wire::layout::{FILE_DEADLOCK, FILE_STREAM};
+use wire::limits::MAX_THREADS;
 use wire::message::{Attributes, Request};
 
 use super::arena::Arena;
@@ -24,7 +25,7 @@ use super::room::Room;
 use super::shm::Shared;
 use super::stats::Stats;
 use crate::flow::{Effect, FileId, Flow, Missing, Resolution, StepId, WaitFor, WaitId, Warning};
-use crate::session::SessionConfig;
+use crate::session::{FileName, SessionConfig};
 
 /// What a request is answered with; the server puts it on the wire.
 #[derive(Debug)]
@@ -185,6 +186,9 @@ impl Engine {
     pub(super) fn handle(&mut self, client: Client, request: &Request<'_>) -> Answer {
         // What was closed before this was asked is closed.
         self.drain_closes();
+        if named_thread(request).is_some_and(|thread| thread >= MAX_THREADS) {
+            return Answer::Error(libc::EINVAL);
+        }
         let thread = waiting_thread(request);
         let before = thread.and_then(|thread| self.asked_again(client, thread));
         let outcome = match thread.and_then(|thread| self.verdict_of(client, thread)) {
@@ -345,7 +349,10 @@ impl Engine {
         let id = WaitId(self.next_wait);
         self.next_wait += 1;
         if let WaitFor::Listing(FileId(inode)) = target {
-            self.listers.entry(inode).or_default().push(id);
+            let listers = self.listers.entry(inode).or_default();
+            // Who asks again has another wait now.
+            listers.retain(|id| self.waiters.contains_key(id));
+            listers.push(id);
         }
         match self.flow.wait(id, client.step, target) {
             // Both are found again by the same question, asked anew.
@@ -535,7 +542,7 @@ impl Engine {
             [b'/', rest @ ..] => rest,
             rest => rest,
         });
-        String::from_utf8_lossy(if rest.is_empty() { b"." } else { rest }).into_owned()
+        FileName(if rest.is_empty() { b"." } else { rest }.to_vec()).to_string()
     }
 
     fn warn_of(&mut self, warning: &Warning) {
@@ -569,7 +576,7 @@ impl Engine {
     /// A warning that puts results in doubt: an error under `--strict`.
     pub(super) fn doubt(&mut self, text: String) {
         if self.config.strict {
-            self.stats.errors.push(text.clone());
+            self.stats.err(text.clone());
         }
         self.stats.warn(text);
     }
@@ -634,5 +641,15 @@ fn waiting_thread(request: &Request<'_>) -> Option<u32> {
         | Request::GetXattr { thread, .. }
         | Request::ListXattrs { thread, .. } => Some(thread),
         _ => None,
+    }
+}
+
+/// The thread record that a request names, whatever for.
+fn named_thread(request: &Request<'_>) -> Option<u32> {
+    match *request {
+        Request::Grant { thread, .. }
+        | Request::Fetch { thread, .. }
+        | Request::Sync { thread, .. } => Some(thread),
+        _ => waiting_thread(request),
     }
 }

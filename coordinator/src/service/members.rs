@@ -10,6 +10,10 @@ use super::processes::Process;
 use crate::flow::{Ending, StepId};
 use crate::session::StepEnd;
 
+/// Steps that have had a process; beyond so many only those of the document, and
+/// those that are known, are let in.
+const MAX_STEPS: usize = 4096;
+
 /// Where a step stands.
 #[derive(Debug, Default)]
 pub(super) struct StepRun {
@@ -39,7 +43,7 @@ impl Engine {
     /// Takes in a process that greets as part of step `app`.
     ///
     /// # Errors
-    /// `EAGAIN`: too many processes; `ENOMEM`; `ESHUTDOWN`: the session ends.
+    /// `EAGAIN`: too many processes or steps; `ENOMEM`; `ESHUTDOWN`: the session ends.
     pub(super) fn attach(
         &mut self,
         pid: i32,
@@ -48,6 +52,9 @@ impl Engine {
     ) -> Result<Client, i32> {
         if self.draining {
             return Err(libc::ESHUTDOWN);
+        }
+        if !self.takes_step(app) {
+            return Err(libc::EAGAIN);
         }
         if let Some(old) = self.processes.of_pid(pid) {
             // The same process after `exec`, or after it lost its connection.
@@ -70,6 +77,12 @@ impl Engine {
             step,
         };
         Ok(client)
+    }
+
+    /// Whether `app` is known, or there is room for one more.
+    fn takes_step(&self, app: &str) -> bool {
+        let mut known = self.flow.step_ids();
+        self.runs.len() < MAX_STEPS || known.any(|step| self.flow.step_name(step) == app)
     }
 
     fn retire(&mut self, process: u32) -> Option<StepId> {

@@ -17,6 +17,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
+use wire::limits::MAX_PATH;
+
+use super::detour;
 use super::extended::Extended;
 use super::journal::{self, Found};
 use crate::flow::StepId;
@@ -28,7 +31,7 @@ pub(super) type Inode = u64;
 /// First inode number of what is no directory.
 const FIRST_INODE: Inode = 1 << 40;
 /// Symbolic links followed before `ELOOP`, as in the kernel.
-const MAX_LINKS: u32 = 40;
+pub(super) const MAX_LINKS: u32 = 40;
 /// First cookie of a directory's entries; those below stand for `.` and `..`.
 const FIRST_COOKIE: u64 = 16;
 
@@ -532,7 +535,12 @@ impl Names {
             if component == b".." {
                 if at == self.root {
                     let above = self.dir.parent().unwrap_or(Path::new("/"));
-                    return Walk::Outside(join(above.as_os_str().as_bytes(), tail));
+                    let whole = join(above.as_os_str().as_bytes(), tail);
+                    let Some(inner) = detour::back(&self.dir, &whole, follow, &mut links) else {
+                        return Walk::Outside(whole);
+                    };
+                    (rest, last) = (inner, (at, Vec::new()));
+                    continue;
                 }
                 at = directory
                     .names
@@ -544,6 +552,9 @@ impl Names {
             }
             if component.len() > 255 {
                 return Walk::Error(libc::ENAMETOOLONG);
+            }
+            if component.contains(&0) {
+                return Walk::Error(libc::EINVAL);
             }
             let Some(inode) = self.lookup(at, component) else {
                 return self.missing(at, component, tail);
@@ -559,11 +570,12 @@ impl Names {
                 }
                 let whole = join(content, tail);
                 if content.starts_with(b"/") {
-                    let Some(inner) = inside(self.dir.as_os_str().as_bytes(), &whole) else {
+                    let Some(inner) = detour::back(&self.dir, &whole, follow, &mut links) else {
                         return Walk::Outside(whole);
                     };
-                    rest = inner.to_vec();
+                    rest = inner;
                     at = self.root;
+                    last = (at, Vec::new());
                 } else {
                     rest = whole;
                 }
@@ -580,6 +592,10 @@ impl Names {
 
     fn missing(&self, at: Inode, component: &[u8], tail: &[u8]) -> Walk {
         let path = self.path_in(at, component);
+        if path.len() >= MAX_PATH {
+            // Nobody could name it where it is to be kept.
+            return Walk::Error(libc::ENAMETOOLONG);
+        }
         if split(tail).0.is_empty() {
             let name = component.to_vec();
             return Walk::Missing {
@@ -969,7 +985,7 @@ pub(super) fn seen(meta: &fs::Metadata) -> Seen {
 }
 
 /// First component of `path` and what follows it (with its slash).
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     let start = path
         .iter()
         .position(|&byte| byte != b'/')

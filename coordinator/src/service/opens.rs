@@ -189,7 +189,14 @@ impl Watch {
     /// # Errors
     /// What the kernel says (`EMFILE`: too many inotify instances).
     pub(super) fn new(session: &Path) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
+        let inotify = inotify.map_err(|error| match error {
+            Errno::EMFILE => io::Error::other(
+                "this user has no inotify instance left; end programs that watch files, or raise \
+                 the sysctl fs.inotify.max_user_instances",
+            ),
+            error => error.into(),
+        })?;
         let events = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_CLOSE_NOWRITE;
         inotify.add_watch(&session.join(place::OPEN), events)?;
         Ok(Self { inotify })
@@ -639,11 +646,7 @@ impl Engine {
         let stream = self.shared.ofd(id).wait.load(Relaxed) == WAIT_STREAM;
         let at_told = told > 0 && sync.offset.load(SeqCst) == told;
         if stream && at_told && !self.flow.is_final(FileId(ofd.inode)) {
-            self.stats
-                .told
-                .entry(ofd.inode)
-                .or_default()
-                .push((ofd.step, told));
+            self.stats.told(ofd.inode, ofd.step, told);
         }
         self.shared.ofd(id).generation.fetch_add(1, SeqCst);
         self.ofds.free.push(id);
@@ -652,7 +655,7 @@ impl Engine {
         }
         if ofd.writes() && !self.records.is_kernel(ofd.record) && self.ofds.was_missed(ofd.record) {
             let (step, path) = (self.flow.step_name(ofd.step), self.display_path(&ofd.path));
-            self.stats.errors.push(format!(
+            self.stats.err(format!(
                 "step \"{step}\" wrote to {path} by a way that capio does not see (io_uring or \
                  AIO linked statically?), and these bytes are lost: let it use plain writes"
             ));

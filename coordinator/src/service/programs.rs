@@ -178,6 +178,7 @@ pub(super) fn prepare(session: &Path, others: &[PathBuf]) -> io::Result<Option<F
             .filter_map(|other| {
                 tempfile::Builder::new()
                     .prefix(ELSEWHERE)
+                    .permissions(fs::Permissions::from_mode(0o700))
                     .tempdir_in(other)
                     .ok()
             })
@@ -209,11 +210,24 @@ pub(super) fn elsewhere() -> Vec<PathBuf> {
 /// # Errors
 /// What the kernel says of the former.
 pub(super) fn remove_session(session: &Path) -> io::Result<()> {
-    if let Ok(programs) = fs::read_link(session.join(place::RUN)) {
+    if let Ok(programs) = fs::read_link(session.join(place::RUN))
+        && is_of_programs(&programs)
+    {
         // It may have been removed already.
         let _ = fs::remove_dir_all(programs);
     }
     fs::remove_dir_all(session)
+}
+
+/// Whether that can be a directory which [`prepare`] has made: a client may
+/// have put a link to any other in its place.
+fn is_of_programs(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    let own = nix::unistd::geteuid().as_raw();
+    let private =
+        |meta: fs::Metadata| meta.is_dir() && meta.uid() == own && meta.mode() & 0o077 == 0;
+    name.as_encoded_bytes().starts_with(ELSEWHERE.as_bytes())
+        && path.symlink_metadata().is_ok_and(private)
 }
 
 impl Engine {
@@ -365,8 +379,29 @@ mod tests {
     }
 
     #[test]
+    fn a_link_in_place_of_the_programs_removes_nobodys_files() {
+        let precious = tempfile::tempdir().unwrap();
+        fs::write(precious.path().join("kept"), "").unwrap();
+        let open = tempfile::Builder::new()
+            .prefix(ELSEWHERE)
+            .tempdir()
+            .unwrap();
+        fs::set_permissions(open.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for place in [precious.path(), open.path()] {
+            let session = World::new(Some(place)).session.keep();
+            remove_session(&session).unwrap();
+            assert!(!session.exists() && place.exists());
+        }
+        assert!(precious.path().join("kept").exists());
+    }
+
+    #[test]
     fn copies_are_removed_with_the_session() {
-        let elsewhere = tempfile::tempdir().unwrap();
+        let named = tempfile::Builder::new()
+            .prefix(ELSEWHERE)
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir();
+        let elsewhere = named.unwrap();
         let mut world = World::new(Some(elsewhere.path()));
         world.put(1, "tool", "one");
         let session = world.session.keep();

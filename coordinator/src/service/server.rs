@@ -10,9 +10,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use wire::limits::{MAX_FRAME, VERSION};
 use wire::message::{Reply, Request, decode, encode};
 
+use super::connections::{Connections, Guest};
 use super::engine::{Answer, Client, Engine};
 use super::processes::{has_ended, pidfd};
 
@@ -41,17 +43,18 @@ pub(super) async fn serve(
     let watch = lock(&engine).watch.descriptor()?;
     tokio::task::spawn_local(watch_closes(Arc::clone(&engine), registered(watch)?));
     tokio::task::spawn_local(tick(Arc::clone(&engine)));
+    let connections = Connections::default();
     loop {
         tokio::select! {
             () = stop.notified() => return Ok(()),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let engine = Arc::clone(&engine);
-                    tokio::task::spawn_local(async move {
-                        if let Err(error) = connection(engine, stream).await {
+                    connections.admit(|guest| tokio::task::spawn_local(async move {
+                        if let Err(error) = connection(engine, stream, guest).await {
                             tracing::debug!("a client's connection ended: {error}");
                         }
-                    });
+                    }).abort_handle());
                 }
                 // Out of descriptors: wait until some client has left.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -75,6 +78,11 @@ async fn tick(engine: Shared) {
         lock(&engine).tick(Instant::now());
     }
 }
+
+/// A client greets within this time, or is not one of ours.
+const GREETING: Duration = Duration::from_secs(10);
+/// Longest name of a step, in bytes; the shim cuts none off that is shorter.
+const MAX_STEP_NAME: usize = 1024;
 
 /// Bytes that a connection has room for at first.
 const FIRST_ROOM: usize = 1024;
@@ -181,7 +189,7 @@ fn frame_room(reply: &Reply<'_>) -> usize {
     (payload + 256).min(MAX_FRAME + 4)
 }
 
-async fn connection(engine: Shared, stream: UnixStream) -> io::Result<()> {
+async fn connection(engine: Shared, stream: UnixStream, guest: Guest) -> io::Result<()> {
     let peer = stream.peer_cred()?;
     let pid = peer.pid().unwrap_or(0);
     if peer.uid() != nix::unistd::geteuid().as_raw() {
@@ -189,7 +197,8 @@ async fn connection(engine: Shared, stream: UnixStream) -> io::Result<()> {
     }
     let ended = Arc::new(pidfd(pid)?);
     let mut frames = Frames::new(stream);
-    let Some(body) = frames.next().await? else {
+    let greeting = tokio::time::timeout(GREETING, frames.next());
+    let Some(body) = greeting.await?? else {
         return Ok(());
     };
     let Some(Request::Hello {
@@ -200,7 +209,7 @@ async fn connection(engine: Shared, stream: UnixStream) -> io::Result<()> {
     else {
         return Err(io::Error::other("the first message was no greeting"));
     };
-    let app = String::from_utf8_lossy(app).into_owned();
+    let app = step_name(app)?;
     if version != VERSION {
         lock(&engine).refused_version(pid, version);
         return frames.send(&Reply::Error(libc::EPROTONOSUPPORT), &[]).await;
@@ -214,7 +223,8 @@ async fn connection(engine: Shared, stream: UnixStream) -> io::Result<()> {
         Ok(client) => client,
         Err(error) => return frames.send(&Reply::Error(error), &[]).await,
     };
-    watch_end(&engine, client, ended)?;
+    let watch = watch_end(&engine, client, ended)?;
+    guest.greeted(pid, watch);
     welcome(&engine, &frames, client, forked).await?;
     while let Some(body) = frames.next().await? {
         let Some(request) = decode::<Request<'_>>(body) else {
@@ -238,14 +248,23 @@ fn registered<T: AsRawFd>(descriptor: T) -> io::Result<AsyncFd<T>> {
     unsafe { AsyncFd::register(descriptor) }.map_err(io::Error::from)
 }
 
-fn watch_end(engine: &Shared, client: Client, ended: Arc<OwnedFd>) -> io::Result<()> {
+/// The task that learns of the client's end.
+fn watch_end(engine: &Shared, client: Client, ended: Arc<OwnedFd>) -> io::Result<AbortHandle> {
     let (engine, ended) = (Arc::clone(engine), registered(ended)?);
-    tokio::task::spawn_local(async move {
+    let task = tokio::task::spawn_local(async move {
         if ended.readable().await.is_ok() {
             lock(&engine).process_ended(client);
         }
     });
-    Ok(())
+    Ok(task.abort_handle())
+}
+
+/// The name of a step as a client tells it.
+fn step_name(app: &[u8]) -> io::Result<String> {
+    if app.len() > MAX_STEP_NAME {
+        return Err(io::Error::other("the name of a step is too long"));
+    }
+    Ok(String::from_utf8_lossy(app).into_owned())
 }
 
 async fn welcome(engine: &Shared, frames: &Frames, client: Client, forked: bool) -> io::Result<()> {

@@ -34,7 +34,8 @@ impl Engine {
         let mut waits = Vec::new();
         for (process, known) in self.processes.iter() {
             for slot in &self.shared.record(process).threads {
-                let Some(record) = slot.waits_for.load(Relaxed).checked_sub(1) else {
+                let record = slot.waits_for.load(Relaxed).checked_sub(1);
+                let Some(record) = record.filter(|record| self.records.is_used(*record)) else {
                     continue;
                 };
                 let (pid, step) = (known.pid, known.step);

@@ -105,7 +105,8 @@ pub fn start(config: SessionConfig) -> Result<Arc<dyn Session>, SessionError> {
     let lock = claim(&session)?;
     let running = recover(&config.dir).and_then(|()| {
         build(config, session.clone(), lock).map_err(|error| {
-            SessionError::new(format!("the session could not be started: {error}"))
+            let hint = hint(&error);
+            SessionError::new(format!("the session could not be started: {error}{hint}"))
         })
     });
     let running = running.inspect_err(|_| {
@@ -113,6 +114,20 @@ pub fn start(config: SessionConfig) -> Result<Arc<dyn Session>, SessionError> {
         let _ = programs::remove_session(&session);
     })?;
     Ok(Arc::new(running))
+}
+
+/// What to do about an error of the kernel that a limit of the user's has caused.
+fn hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ENOMEM) => {
+            "; the cache does not fit into the memory: give a smaller --cache, or raise ulimit -v"
+        }
+        Some(libc::EFBIG) => "; the cache is larger than a file may be: raise ulimit -f",
+        Some(libc::EMFILE) => "; raise ulimit -n",
+        Some(libc::EAGAIN) => "; this user has too many processes: raise ulimit -u",
+        Some(libc::ENOSPC) => "; make room in /dev/shm",
+        _ => "",
+    }
 }
 
 /// Settles what sessions that were killed have left in `dir`, and says so.
@@ -205,7 +220,7 @@ fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Resu
         config.dir.as_os_str().as_bytes(),
     ];
     fs::write(session.join(TITLE), title.concat())?;
-    raise_descriptor_limit();
+    raise_descriptor_limit()?;
     let spec = config.spec.clone();
     let spec = spec.unwrap_or_else(|| Arc::new(capio_specs::Spec::empty(&config.workflow)));
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
@@ -366,15 +381,24 @@ fn lies_below(name: &str, dir: &[u8]) -> bool {
     rest.is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
+/// Files that a session must be able to open at least: its own, and two for
+/// each process of a small workflow.
+const FEWEST_FILES: u64 = 256;
+
 /// Every process and every step needs descriptors here.
-fn raise_descriptor_limit() {
+fn raise_descriptor_limit() -> io::Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-    {
-        // The soft limit goes on working.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    let (mut soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    // Where it fails, the soft limit goes on working.
+    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+        soft = hard;
     }
+    if soft < FEWEST_FILES {
+        return Err(io::Error::other(format!(
+            "only {soft} files may be open, and it takes {FEWEST_FILES}; raise ulimit -n"
+        )));
+    }
+    Ok(())
 }
 
 /// A device number that no real device has: major 0 with a high minor, from

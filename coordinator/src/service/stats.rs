@@ -8,6 +8,10 @@ use crate::flow::StepId;
 
 /// Warnings that are kept; a program in a loop must not fill the memory.
 const MAX_WARNINGS: usize = 1000;
+/// Files whose waits are told one by one, by step and reason.
+const MAX_WAITS: usize = 1 << 16;
+/// What stands for all further files.
+const OTHERS: &[u8] = b"(other files)";
 
 /// Sum of waits.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +57,23 @@ impl Stats {
         }
     }
 
+    /// Adds what puts results in doubt, once.
+    pub(super) fn err(&mut self, text: String) {
+        if self.errors.len() < MAX_WARNINGS && !self.errors.contains(&text) {
+            self.errors.push(text);
+        }
+    }
+
+    /// Takes note of the size that a reader of a stream was told before it closed.
+    pub(super) fn told(&mut self, inode: Inode, step: StepId, size: u64) {
+        let known = self.told.entry(inode).or_default();
+        // The smallest tells it all.
+        match known.iter_mut().find(|(reader, _)| *reader == step) {
+            Some((_, told)) => *told = size.min(*told),
+            None => known.push((step, size)),
+        }
+    }
+
     /// Adds waits.
     pub(super) fn waited(
         &mut self,
@@ -62,9 +83,13 @@ impl Stats {
         time: Duration,
         count: u64,
     ) {
-        let sum = self.waits.entry((step, path.to_vec(), reason)).or_default();
-        sum.time += time;
-        sum.count += count;
+        let mut key = (step, path.to_vec(), reason);
+        if self.waits.len() >= MAX_WAITS && !self.waits.contains_key(&key) {
+            key.1 = OTHERS.to_vec();
+        }
+        let sum = self.waits.entry(key).or_default();
+        sum.time = sum.time.saturating_add(time);
+        sum.count = sum.count.saturating_add(count);
     }
 
     /// Adds bytes.

@@ -449,6 +449,13 @@ impl Peer {
         &record.threads[self.thread as usize]
     }
 
+    /// What a client can write to: the clients' halves of all records, and the
+    /// arena.
+    #[allow(dead_code, reason = "for tests of hostile clients")]
+    pub(crate) fn writable(&self) -> [&MmapRaw; 2] {
+        [&self.sync, &self.arena]
+    }
+
     fn page(&self, file: u32, index: u32) -> u32 {
         let direct: &FileMeta = view(&self.meta, meta::FILES, file);
         let Some(far) = (index as usize).checked_sub(direct.map.len()) else {

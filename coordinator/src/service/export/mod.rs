@@ -233,7 +233,7 @@ impl Engine {
 }
 
 fn lossy(name: &FileName) -> String {
-    String::from_utf8_lossy(&name.0).into_owned()
+    name.to_string()
 }
 
 /// Nothing is kept, and nothing has changed.

@@ -1,10 +1,11 @@
 //! Both ends of the admin socket.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ const MAX_REQUEST: u64 = 64 * 1024;
 const MAX_ANSWER: u64 = 64 * 1024 * 1024;
 /// Most bytes of a file in one answer.
 const MAX_READ: u32 = 1024 * 1024;
-/// Connections served at a time; more are turned away.
+/// Connections served at a time.
 const MAX_CONNECTIONS: usize = 64;
 /// A client that does not take its answer for so long is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -75,34 +76,82 @@ pub fn bind(session_dir: &Path) -> io::Result<UnixListener> {
 /// # Errors
 /// Whatever ended the listener.
 pub fn serve_admin(listener: &UnixListener, handler: &Arc<dyn AdminHandler>) -> io::Result<()> {
-    let connections = Arc::new(AtomicUsize::new(0));
+    let visitors = Visitors::default();
     loop {
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(error) if is_transient(&error) => {
-                std::thread::sleep(Duration::from_millis(10));
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        if connections.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
-            connections.fetch_sub(1, Ordering::Relaxed);
-            continue;
-        }
-        let (handler, connections) = (Arc::clone(handler), Arc::clone(&connections));
-        std::thread::spawn(move || {
-            if let Err(error) = serve_connection(stream, handler.as_ref()) {
-                tracing::debug!("admin connection ended: {error}");
-            }
-            connections.fetch_sub(1, Ordering::Relaxed);
+        let accepted = listener.accept().and_then(|(stream, _)| {
+            let (handler, visit) = (Arc::clone(handler), visitors.admit(&stream)?);
+            std::thread::Builder::new()
+                .name("capio-visitor".into())
+                .spawn(move || {
+                    if let Err(error) = serve_connection(stream, handler.as_ref()) {
+                        tracing::debug!("admin connection ended: {error}");
+                    }
+                    drop(visit);
+                })
         });
+        match accepted {
+            Ok(_) => {}
+            Err(error) if is_transient(&error) => std::thread::sleep(Duration::from_millis(10)),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// All connections, in the order in which they came. Of too many, the oldest is
+/// given up, so that nobody keeps others away by doing nothing.
+#[derive(Clone, Default)]
+struct Visitors(Arc<Mutex<Open>>);
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    streams: VecDeque<(u64, UnixStream)>,
+}
+
+/// A connection of these; dropped when it is closed.
+struct Visit {
+    number: u64,
+    all: Visitors,
+}
+
+impl Visitors {
+    fn admit(&self, stream: &UnixStream) -> io::Result<Visit> {
+        let own = stream.try_clone()?;
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = all.next;
+        all.next += 1;
+        all.streams.push_back((number, own));
+        if all.streams.len() > MAX_CONNECTIONS
+            && let Some((_, oldest)) = all.streams.pop_front()
+        {
+            // One that is closed already cannot be closed.
+            let _ = oldest.shutdown(Shutdown::Both);
+        }
+        drop(all);
+        let all = self.clone();
+        Ok(Visit { number, all })
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let mut all = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.streams.retain(|(number, _)| *number != self.number);
     }
 }
 
 fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::EINTR | libc::ECONNABORTED | libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+        Some(
+            libc::EINTR
+                | libc::ECONNABORTED
+                | libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOMEM
+                // No more threads for now.
+                | libc::EAGAIN
+        )
     )
 }
 
@@ -410,6 +459,32 @@ mod tests {
         let _ = rude.read_to_end(&mut answer);
         assert!(answer.is_empty());
         server.client().ps().unwrap();
+    }
+
+    #[test]
+    fn visitors_who_say_nothing_do_not_keep_others_from_stopping_a_session() {
+        let server = Server::start();
+        let visit = |_| UnixStream::connect(server.dir.path().join(SOCKET_NAME)).unwrap();
+        let silent: Vec<_> = (0..4 * MAX_CONNECTIONS).map(visit).collect();
+        server.client().stop().unwrap();
+        assert_eq!(*server.admin.orders.lock().unwrap(), ["stop"]);
+        drop(silent);
+    }
+
+    #[test]
+    fn garbage_ends_its_own_connection_and_no_other() {
+        let server = Server::start();
+        let nested = [vec![b'['; 60_000], b"\n".to_vec()].concat();
+        let cut: &[u8] = b"{\"read\":{\"path\":[1,2";
+        for rude in [&nested[..], cut, b"\xff\xfe\x00\n", b"null\n", b"\n\n\n"] {
+            let mut stream = UnixStream::connect(server.dir.path().join(SOCKET_NAME)).unwrap();
+            stream.write_all(rude).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            assert!(answer.is_empty(), "{rude:?}");
+            server.client().ps().unwrap();
+        }
     }
 
     #[test]

@@ -227,7 +227,8 @@ fn ask_anything(client: &mut Client, numbers: &mut Numbers) {
     };
     let ofd = numbers.value() as u32;
     let mode = numbers.value() as u32;
-    let thread = numbers.value() as u32;
+    let wild = numbers.below(4) == 0;
+    let thread = if wild { numbers.value() as u32 } else { 7 };
     let (offset, length) = (numbers.value(), numbers.value());
     let flags = numbers.next() as i32;
     let (directory, uid, gid) = (flags & 1 != 0, u32::MAX, u32::MAX);
@@ -236,7 +237,7 @@ fn ask_anything(client: &mut Client, numbers: &mut Numbers) {
         1 => SetTime::Omit,
         _ => SetTime::At(value as i64),
     };
-    let request = match numbers.below(27) {
+    let request = match numbers.below(36) {
         0..=2 => Request::Open {
             name,
             flags: flags & 0x3f_ffff,
@@ -300,6 +301,34 @@ fn ask_anything(client: &mut Client, numbers: &mut Numbers) {
             thread,
         },
         27 => Request::Sync { ofd, thread },
+        28 => Request::Mknod {
+            name,
+            // No devices: root could make them.
+            mode: mode & 0o7777 | libc::S_IFIFO,
+            device: 0,
+        },
+        29 => Request::Space,
+        30 => Request::GetXattr {
+            target,
+            name: &other,
+            thread,
+        },
+        31 => Request::ListXattrs { target, thread },
+        32 => Request::SetXattr {
+            target,
+            name: b"user.any",
+            value: &other,
+            flags: mode % 4,
+        },
+        33 => Request::RemoveXattr {
+            target,
+            name: b"user.any",
+        },
+        34 => Request::Hello {
+            version: VERSION,
+            app: &other,
+            forked: follow,
+        },
         21 => Request::NameOf { ofd },
         22 => Request::SetFlags { ofd, flags },
         23 => Request::Map { ofd, end: length },
@@ -433,4 +462,136 @@ fn a_full_cache_can_be_filled_again_to_the_same_limit() {
     }
     assert!(fills[0] >= CACHE / 2, "{fills:?}");
     assert_eq!(fills[0], fills[2], "{fills:?}");
+}
+
+/// Every request that names a thread record.
+fn of_thread(thread: u32) -> [Request<'static>; 10] {
+    let name = Name {
+        base: 0,
+        path: b"none",
+    };
+    let target = Target::Path { name, follow: true };
+    let (ofd, offset, length, flags, mode) = (0, 0, 1, 0, 0);
+    [
+        Request::Open {
+            name,
+            flags,
+            mode: 0,
+            thread,
+        },
+        Request::Reopen { ofd, flags, thread },
+        Request::Stat { target, thread },
+        Request::Access {
+            target,
+            mode,
+            thread,
+        },
+        Request::Run {
+            target,
+            library: false,
+            thread,
+        },
+        Request::List {
+            directory: 1,
+            cookie: 0,
+            thread,
+        },
+        Request::Grant {
+            ofd,
+            offset,
+            length,
+            thread,
+        },
+        Request::Fetch {
+            ofd,
+            offset,
+            length,
+            thread,
+        },
+        Request::Sync { ofd, thread },
+        Request::ListXattrs { target, thread },
+    ]
+}
+
+/// Else each would be remembered as one that waits.
+#[test]
+fn threads_that_a_process_cannot_have_are_refused() {
+    let world = World::with_cache(16 << 20);
+    let (mut client, _regions) = world.attach();
+    let (ofd, _descriptor) = client.create(b"f");
+    assert_eq!(ofd, 0);
+    for thread in [63, 64, 1 << 16, u32::MAX] {
+        for request in of_thread(thread) {
+            assert_eq!(client.tell(&request), libc::EINVAL, "{request:?}");
+        }
+    }
+    for request in of_thread(62) {
+        client.send(&request);
+        let (body, _) = client.receive().unwrap();
+        let refused = Some(Reply::Error(libc::EINVAL));
+        assert_ne!(decode::<Reply<'_>>(&body), refused, "{request:?}");
+    }
+}
+
+#[test]
+fn offsets_beyond_all_files_are_refused_at_once_and_change_nothing() {
+    let world = World::with_cache(16 << 20);
+    let (mut client, _regions) = world.attach();
+    let (ofd, _descriptor) = client.create(b"f");
+    let target = Target::Ofd(ofd);
+    assert_eq!(client.tell(&Request::Truncate { target, size: 5 }), 0);
+    let start = Instant::now();
+    let far = [1 << 41, i64::MAX as u64, u64::MAX - 1, u64::MAX];
+    for (offset, length) in far.iter().flat_map(|at| far.iter().map(|n| (*at, *n))) {
+        let thread = 0;
+        let (offset, end) = (offset.max(1 << 42), length);
+        for mode in [0, 1, 2, 3, 8, 16, 32, 64, -1] {
+            let request = Request::Allocate {
+                ofd,
+                mode,
+                offset,
+                length,
+            };
+            assert_ne!(client.tell(&request), 0, "{request:?}");
+        }
+        let requests = [
+            Request::Grant {
+                ofd,
+                offset,
+                length,
+                thread,
+            },
+            Request::Truncate {
+                target,
+                size: offset,
+            },
+        ];
+        for request in requests {
+            assert_ne!(client.tell(&request), 0, "{request:?}");
+        }
+        let start = offset;
+        // These are only told; what makes no sense is left alone.
+        for request in [
+            Request::Published { ofd, start, end },
+            Request::Map { ofd, end: offset },
+        ] {
+            client.send(&request);
+            assert!(client.receive().is_some(), "{request:?}");
+        }
+        client.send(&Request::Fetch {
+            ofd,
+            offset,
+            length,
+            thread,
+        });
+        assert!(client.receive().is_some());
+    }
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let thread = 0;
+    client.send(&Request::Stat { target, thread });
+    let (body, _) = client.receive().unwrap();
+    let Some(Reply::Attributes(found)) = decode(&body) else {
+        panic!("{body:?}");
+    };
+    assert_eq!(found.size, 5);
 }
