@@ -120,8 +120,7 @@ impl Peer {
 
     /// Whether the coordinator ends the connection instead of an answer.
     pub(crate) fn has_hung_up(&mut self, request: &Request<'_>) -> bool {
-        send(&mut self.socket, request);
-        receive(&self.socket).is_none()
+        try_send(&mut self.socket, request).is_err() || receive(&self.socket).is_none()
     }
 
     /// Asks until the answer is not to wait.
@@ -489,9 +488,13 @@ fn view<T>(map: &MmapRaw, start: usize, index: u32) -> &T {
 }
 
 fn send(socket: &mut UnixStream, request: &Request<'_>) {
+    try_send(socket, request).unwrap();
+}
+
+fn try_send(socket: &mut UnixStream, request: &Request<'_>) -> std::io::Result<()> {
     let mut frame = vec![0; MAX_FRAME + 4];
     let length = encode(request, &mut frame).unwrap();
-    socket.write_all(&frame[..length]).unwrap();
+    socket.write_all(&frame[..length])
 }
 
 /// The body of the next frame and its descriptors; `None` at the end.

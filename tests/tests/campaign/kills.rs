@@ -243,7 +243,12 @@ fn run_campaign(setup: Setup, salt: u64) {
         return;
     }
     // A session of its own now and then: a leak shows, and ends are tried, too.
-    let mut left = rounds();
+    let most = if setup.store {
+        u64::MAX
+    } else {
+        many(2, u64::MAX)
+    };
+    let mut left = rounds().min(most);
     let mut kills = 0;
     while left > 0 {
         let now = left.min(30);
