@@ -115,7 +115,7 @@ pub(crate) fn get(fd: c_int) -> Kind {
 pub(crate) fn ofd_of(session: Session, id: u32, generation: u32) -> Option<Ofd> {
     session
         .ofd(id)
-        .filter(|ofd| ofd.meta.generation.load(Relaxed) == generation)
+        .filter(|ofd| ofd.id.generation == generation)
 }
 
 /// Notes what `fd` is. A child of vfork notes nothing: see [`get`].
@@ -217,7 +217,7 @@ pub(crate) fn ask(fd: c_int) -> Kind {
             .and_then(|session| session.ofd(id))
             .map_or(Kind::None, |ofd| Kind::Ofd {
                 id,
-                generation: ofd.meta.generation.load(Relaxed),
+                generation: ofd.id.generation,
             });
     }
     if place.canonical_has(name) {

@@ -11,6 +11,7 @@ use wire::layout::{
     WAIT_STREAM, meta, page_of, sync,
 };
 use wire::limits::{CHUNK, MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, PAGE};
+use wire::message::OfdId;
 
 use crate::sys::syscall;
 
@@ -104,8 +105,8 @@ pub(crate) struct File {
 /// An open file description's records.
 #[derive(Clone, Copy)]
 pub(crate) struct Ofd {
-    /// Their index.
-    pub(crate) id: u32,
+    /// As messages name it.
+    pub(crate) id: OfdId,
     /// What the coordinator says of it.
     pub(crate) meta: &'static OfdMeta,
     /// What everybody says.
@@ -192,9 +193,11 @@ impl Session {
     /// Records of open file description `id`.
     #[inline(always)]
     pub(crate) fn ofd(self, id: u32) -> Option<Ofd> {
+        let meta: &OfdMeta = Self::entry(self.meta, meta::OFDS, id, MAX_OFDS)?;
+        let generation = meta.generation.load(Relaxed);
         Some(Ofd {
-            id,
-            meta: Self::entry(self.meta, meta::OFDS, id, MAX_OFDS)?,
+            id: OfdId { id, generation },
+            meta,
             sync: Self::entry(self.sync, sync::OFDS, id, MAX_OFDS)?,
         })
     }

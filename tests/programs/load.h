@@ -129,6 +129,35 @@ static inline size_t take(int fd, char *to, size_t n, off_t at)
     return got;
 }
 
+/* Says where a block differs from what its head promises, and whether it still does
+ * after a while. */
+static inline void describe_torn(int fd, const char *block, const struct head *head, off_t at)
+{
+    static char right[MOST + 64];
+    uint32_t runs = 0;
+    fill(right, head->length, head->file, head->offset, head->generation, head->flags);
+    for (uint32_t from = 0; from < head->length && runs < 8; from++) {
+        if (block[from] == right[from]) continue;
+        uint32_t to = from, zeros = 0;
+        for (uint32_t same = 0; to < head->length && same < 16; to++) {
+            same = block[to] == right[to] ? same + 1 : 0;
+            zeros += block[to] == 0;
+        }
+        dprintf(2, "of %u bytes %u to %u are wrong, %u of them zero; the first is at %lld of the file\n",
+                head->length, from, to, zeros, (long long)at + from);
+        from = to;
+        runs++;
+    }
+    static char later[MOST + 64];
+    for (int i = 0; i < 3; i++) {
+        usleep(100000);
+        ssize_t got = pread(fd, later, head->length, at);
+        dprintf(2, "later: %lld bytes, %s, %s\n", (long long)got,
+                memcmp(later, right, head->length) == 0 ? "right" : "not right",
+                memcmp(later, block, head->length) == 0 ? "as before" : "changed");
+    }
+}
+
 /* Reads the block at `at` and checks it; 0: the file ends here. */
 static inline uint32_t check(int fd, char *block, off_t at, uint64_t file, struct head *head)
 {
@@ -144,7 +173,10 @@ static inline uint32_t check(int fd, char *block, off_t at, uint64_t file, struc
     if (head->file != file) wrong("the block of another file", at);
     size_t rest = head->length - sizeof *head;
     if (take(fd, block + sizeof *head, rest, at + (off_t)sizeof *head) != rest) wrong("a block is cut off", at);
-    if (sum_of(block, head) != head->sum) wrong("a torn block", at);
+    if (sum_of(block, head) != head->sum) {
+        describe_torn(fd, block, head, at);
+        wrong("a torn block", at);
+    }
     return head->length;
 }
 

@@ -318,6 +318,55 @@ fn unseen(writes: &str, end: impl FnOnce(&Served)) -> String {
     seen
 }
 
+/// As a call of a dead process never happens later.
+#[test]
+fn what_a_killed_program_had_just_asked_for_does_not_happen_any_more() {
+    if plain_only() {
+        return;
+    }
+    let served = Workflow::new("late").serve(&[]);
+    let outside = served.scratch.outside();
+    let mut clients: Vec<_> = (0..12)
+        .map(|number| {
+            let script = format!(
+                "echo whole > f{number}; read line < f{number}; : > $OUTSIDE/ready{number}; \
+                 while [ ! -e $OUTSIDE/go ]; do :; done; : > f{number}"
+            );
+            served.client("empties", &script)
+        })
+        .collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let ready = outside.join(format!("ready{number}"));
+        client.wait_until(SOON, "the file", || ready.exists());
+    }
+    served.running.signal(Signal::SIGSTOP);
+    let coordinator = served.running.pid();
+    while !is_stopped(coordinator) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::fs::write(outside.join("go"), "").expect("a note can be left");
+    // They ask for the files to be emptied, and wait for the answer.
+    std::thread::sleep(Duration::from_millis(1000));
+    for client in clients {
+        client.signal(Signal::SIGKILL);
+        client.finish(SOON);
+    }
+    served.running.signal(Signal::SIGCONT);
+    let check = "for f in f*; do read line < $f; test \"$line\" = whole || exit 1; done";
+    served.run("empties", check);
+    served.stop();
+}
+
+/// Whether none of its threads runs any more.
+fn is_stopped(pid: Pid) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
+    let stopped = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat"));
+        stat.is_ok_and(|stat| stat.contains(") T"))
+    };
+    tasks.flatten().all(stopped)
+}
+
 #[test]
 fn a_killed_writer_is_known_although_its_child_has_the_file_open_for_longer() {
     if plain_only() {

@@ -1,7 +1,7 @@
 //! Numbers that both sides must agree on.
 
 /// Version of the protocol and the layout; a client with another is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Most bytes of one frame, without its length word.
 pub const MAX_FRAME: usize = 64 * 1024;

@@ -18,6 +18,17 @@ pub struct Name<'a> {
     pub path: &'a [u8],
 }
 
+/// An open file description as messages name it. A message of a process that was
+/// killed may be read when the number is another description's already, which it must
+/// not meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct OfdId {
+    /// Index of its records.
+    pub id: u32,
+    /// Generation of these ([`OfdMeta::generation`](crate::layout::OfdMeta)).
+    pub generation: u32,
+}
+
 /// What an attribute call is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
 pub enum Target<'a> {
@@ -29,7 +40,7 @@ pub enum Target<'a> {
         follow: bool,
     },
     /// An open file description.
-    Ofd(u32),
+    Ofd(OfdId),
     /// A directory, or a file of the lower layer, that the client has open: by inode.
     Directory(u64),
 }
@@ -74,7 +85,7 @@ pub enum Request<'a> {
     /// its own of the same file. Replies as to [`Request::Open`].
     Reopen {
         /// Open file description.
-        ofd: u32,
+        ofd: OfdId,
         /// Flags of `open(2)`.
         flags: i32,
         /// Thread record that would wait.
@@ -131,7 +142,7 @@ pub enum Request<'a> {
     /// `fallocate(2)`.
     Allocate {
         /// Open file description.
-        ofd: u32,
+        ofd: OfdId,
         /// `FALLOC_FL_*`.
         mode: i32,
         /// Start in bytes.
@@ -199,7 +210,7 @@ pub enum Request<'a> {
     /// with ` (deleted)` behind it when the file has no name any more.
     NameOf {
         /// Open file description.
-        ofd: u32,
+        ofd: OfdId,
     },
     /// The kernel's path of a directory (its shadow) or of a file that lies in
     /// the lower layer: [`Reply::Native`].
@@ -233,7 +244,7 @@ pub enum Request<'a> {
     /// [`Reply::Wait`] or [`Reply::Soon`] while room is made, `ENOSPC`.
     Grant {
         /// Open file description.
-        ofd: u32,
+        ofd: OfdId,
         /// Start in bytes.
         offset: u64,
         /// Length in bytes.
@@ -246,7 +257,7 @@ pub enum Request<'a> {
     /// [`Reply::Soon`], `EIO`.
     Fetch {
         /// Open file description.
-        ofd: u32,
+        ofd: OfdId,
         /// Start in bytes.
         offset: u64,
         /// Length in bytes.
@@ -258,7 +269,7 @@ pub enum Request<'a> {
     /// `ENOSPC`.
     Sync {
         /// Open file description.
-        ofd: u32,
+        ofd: OfdId,
         /// Thread record that would wait.
         thread: u32,
     },
@@ -266,7 +277,7 @@ pub enum Request<'a> {
     /// mapped: [`Reply::Ok`], [`Reply::Soon`], `ENOMEM`.
     Map {
         /// Open file description.
-        ofd: u32,
+        ofd: OfdId,
         /// Where a mapping that can be written to ends in the file; 0: none.
         end: u64,
     },
@@ -274,13 +285,13 @@ pub enum Request<'a> {
     /// has ([`Request::Map`]); its offset is set by the client.
     HandOver {
         /// Open file description.
-        ofd: u32,
+        ofd: OfdId,
     },
     /// A range beyond the frontier is completely written, or (empty) the
     /// frontier has reached a withheld one.
     Published {
         /// Open file description.
-        ofd: u32,
+        ofd: OfdId,
         /// First byte.
         start: u64,
         /// After its last byte.
@@ -289,7 +300,7 @@ pub enum Request<'a> {
     /// `F_SETFL`.
     SetFlags {
         /// Open file description.
-        ofd: u32,
+        ofd: OfdId,
         /// Status flags.
         flags: i32,
     },
@@ -384,7 +395,7 @@ pub enum Reply<'a> {
     /// To `Open`: with the descriptor of the reservation.
     Opened {
         /// Open file description.
-        ofd: u32,
+        ofd: OfdId,
     },
     /// To `Open`: with a descriptor of the shadow directory.
     Directory {

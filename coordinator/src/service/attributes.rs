@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use nix::unistd::{Gid, Uid};
 use wire::limits::{MAX_FILE_SIZE, PAGE};
-use wire::message::{Attributes, SetTime, Target};
+use wire::message::{Attributes, OfdId, SetTime, Target};
 
 use super::engine::{Answer, Client, Engine, Outcome};
 use super::names::{Attr, Inode, Kind, Node, Walk, now};
@@ -410,7 +410,7 @@ impl Engine {
     pub(super) fn allocate(
         &mut self,
         _client: Client,
-        ofd: u32,
+        ofd: OfdId,
         mode: i32,
         offset: u64,
         length: u64,

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use wire::limits::MAX_FRAME;
-use wire::message::{ENTRY_HEAD, Entry, Name, Target};
+use wire::message::{ENTRY_HEAD, Entry, Name, OfdId, Target};
 
 use super::attributes::Aim;
 use super::engine::{Answer, Client, Engine, Outcome};
@@ -331,7 +331,7 @@ impl Engine {
 
     /// The path of an open file, by the name it was opened by if it has that
     /// still.
-    pub(super) fn name_of(&self, ofd: u32) -> Outcome {
+    pub(super) fn name_of(&self, ofd: OfdId) -> Outcome {
         let ofd = self.ofds.get(ofd).ok_or(libc::EBADF)?;
         let mut paths = self.names.paths_of(ofd.inode);
         if paths.contains(&ofd.path) {

@@ -11,14 +11,14 @@ use std::time::Instant;
 use capio_specs::Spec;
 use wire::layout::{FILE_DEADLOCK, FILE_STREAM};
 use wire::limits::MAX_THREADS;
-use wire::message::{Attributes, Request};
+use wire::message::{Attributes, OfdId, Request};
 
 use super::arena::Arena;
 use super::deadlock::Quiet;
 use super::members::StepRun;
 use super::names::{Inode, Names, Walk};
 use super::opens::{Ofds, Watch};
-use super::processes::Processes;
+use super::processes::{Processes, has_ended};
 use super::programs::Programs;
 use super::records::Records;
 use super::room::Room;
@@ -39,7 +39,7 @@ pub(super) enum Answer {
     /// Not yet; the client asks again in a while.
     Soon,
     /// An open file description, with its descriptor.
-    Opened(u32, OwnedFd),
+    Opened(OfdId, OwnedFd),
     /// A directory, with a descriptor of its shadow.
     Directory(Inode, OwnedFd),
     /// The real call on this path; the inode when the file is the session's.
@@ -180,6 +180,13 @@ impl Engine {
     pub(super) fn knows(&self, client: Client) -> bool {
         let known = self.processes.get(client.process);
         known.is_some_and(|known| known.generation == client.generation)
+    }
+
+    /// Whether requests of the client still count. What a process had asked when it
+    /// was killed must not happen after others have learned of its end.
+    pub(super) fn serves(&self, client: Client) -> bool {
+        let known = self.processes.get(client.process);
+        self.knows(client) && known.is_some_and(|known| !has_ended(&known.ended))
     }
 
     /// Answers one request of an attached process.

@@ -18,6 +18,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
 use wire::layout::{FILE_KERNEL, FILE_MOVING, Piece, page_of};
 use wire::limits::{CHUNK, MAX_FILE_SIZE, PAGE};
+use wire::message::OfdId;
 
 use super::engine::{Answer, Engine, Outcome};
 use super::records::{Hazard, Records};
@@ -522,7 +523,7 @@ impl Engine {
 
     /// Makes the file of a description one that the kernel can map; up to
     /// `end`, if that is not 0, a mapping will be written to.
-    pub(super) fn map(&mut self, ofd: u32, end: u64) -> Outcome {
+    pub(super) fn map(&mut self, ofd: OfdId, end: u64) -> Outcome {
         let ofd = self.ofds.get(ofd).ok_or(libc::EBADF)?;
         let (inode, record, writes) = (ofd.inode, ofd.record, ofd.writes());
         if !self.bring_out(record)? {
@@ -537,12 +538,12 @@ impl Engine {
     }
 
     /// Leaves a description to the kernel.
-    pub(super) fn hand_over(&mut self, id: u32) -> Outcome {
+    pub(super) fn hand_over(&mut self, id: OfdId) -> Outcome {
         let ofd = self.ofds.get(id).ok_or(libc::EBADF)?;
         let (inode, writes) = (ofd.inode, ofd.writes());
         let backed = self.records.kernel.get_mut(&ofd.record);
         backed.ok_or(libc::EIO)?.native = true;
-        self.shared.ofd(id).native.store(1, SeqCst);
+        self.shared.ofd(id.id).native.store(1, SeqCst);
         if let Some(file) = self.names.file_mut(inode) {
             file.modified |= writes;
         }

@@ -22,7 +22,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::stat::Mode;
 use wire::layout::{FILE_FINAL, WAIT_FINAL, WAIT_NEVER, WAIT_STREAM};
 use wire::limits::{MAX_FILE_SIZE, MAX_OFDS};
-use wire::message::Name;
+use wire::message::{Name, OfdId};
 use wire::place;
 
 use super::engine::{Answer, Client, Engine, Outcome};
@@ -45,6 +45,8 @@ const NOT_KEPT: i32 = libc::O_CREAT
 /// An open file description.
 #[derive(Debug)]
 pub(super) struct Ofd {
+    /// Generation of its records.
+    pub generation: u32,
     /// Its file.
     pub inode: Inode,
     /// The file's record.
@@ -93,10 +95,16 @@ impl Ofds {
         }
     }
 
-    /// The description `id`.
+    /// The description that a message names, if it is open still.
     #[must_use]
-    pub(super) fn get(&self, id: u32) -> Option<&Ofd> {
-        self.open.get(&id)
+    pub(super) fn get(&self, name: OfdId) -> Option<&Ofd> {
+        let ofd = self.open.get(&name.id);
+        ofd.filter(|ofd| ofd.generation == name.generation)
+    }
+
+    fn get_mut(&mut self, name: OfdId) -> Option<&mut Ofd> {
+        let ofd = self.open.get_mut(&name.id);
+        ofd.filter(|ofd| ofd.generation == name.generation)
     }
 
     /// Takes note that `pid`, whose descriptions others may still have, was killed.
@@ -358,7 +366,7 @@ impl Engine {
     }
 
     /// `open` of a description's name in `/proc/self/fd`.
-    pub(super) fn reopen(&mut self, client: Client, ofd: u32, flags: i32) -> Outcome {
+    pub(super) fn reopen(&mut self, client: Client, ofd: OfdId, flags: i32) -> Outcome {
         let open = self.ofds.get(ofd).ok_or(libc::EBADF)?;
         let (inode, path) = (open.inode, open.path.clone());
         self.open_found(client, inode, path, flags & !(libc::O_CREAT | libc::O_EXCL))
@@ -517,7 +525,7 @@ impl Engine {
             self.ofds.free.push(id);
             error as i32
         })?;
-        self.fill_ofd(id, record, flags, wait);
+        let generation = self.fill_ofd(id, record, flags, wait);
         if flags & libc::O_TRUNC != 0 && self.records.size(record) > 0 {
             self.records.truncate(record, 0)?;
             self.modified(inode, record);
@@ -538,6 +546,7 @@ impl Engine {
             .get(client.process)
             .map_or(0, |process| process.pid);
         let ofd = Ofd {
+            generation,
             inode,
             record,
             pid,
@@ -556,7 +565,7 @@ impl Engine {
                 let _ = self.records.grant(record, 0, 1, None);
             }
         }
-        Ok(Answer::Opened(id, fd))
+        Ok(Answer::Opened(OfdId { id, generation }, fd))
     }
 
     fn mark_named_stream(&self, inode: Inode, record: u32) {
@@ -575,7 +584,7 @@ impl Engine {
         }
     }
 
-    fn fill_ofd(&self, id: u32, record: u32, flags: i32, wait: u32) {
+    fn fill_ofd(&self, id: u32, record: u32, flags: i32, wait: u32) -> u32 {
         let sync = self.shared.ofd_sync(id);
         for word in [
             &sync.offset,
@@ -595,8 +604,9 @@ impl Engine {
         meta.flags.store(kept as u32, Relaxed);
         meta.wait.store(wait, Relaxed);
         meta.native.store(0, Relaxed);
-        meta.generation
-            .store((meta.generation.load(Relaxed) + 1) | 1, SeqCst);
+        let generation = meta.generation.load(Relaxed).wrapping_add(1) | 1;
+        meta.generation.store(generation, SeqCst);
+        generation
     }
 
     /// The file's content or attributes are the session's own from now on.
@@ -739,7 +749,7 @@ impl Engine {
     }
 
     /// A range beyond the frontier is written.
-    pub(super) fn published(&mut self, ofd: u32, start: u64, end: u64) -> Outcome {
+    pub(super) fn published(&mut self, ofd: OfdId, start: u64, end: u64) -> Outcome {
         let ofd = self
             .ofds
             .get(ofd)
@@ -751,12 +761,12 @@ impl Engine {
     }
 
     /// `F_SETFL`.
-    pub(super) fn set_flags(&mut self, id: u32, flags: i32) -> Outcome {
+    pub(super) fn set_flags(&mut self, id: OfdId, flags: i32) -> Outcome {
         const SETTABLE: i32 = libc::O_APPEND | libc::O_NONBLOCK | libc::O_NOATIME;
-        let ofd = self.ofds.open.get_mut(&id).ok_or(libc::EBADF)?;
+        let ofd = self.ofds.get_mut(id).ok_or(libc::EBADF)?;
         ofd.flags = (ofd.flags & !SETTABLE) | (flags & SETTABLE);
         self.shared
-            .ofd(id)
+            .ofd(id.id)
             .flags
             .store((ofd.flags & !NOT_KEPT) as u32, SeqCst);
         Ok(Answer::Ok)

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use wire::layout::{ENTRY_STORED, Piece};
 use wire::limits::{CHUNK, MAX_FILE_SIZE};
+use wire::message::OfdId;
 
 use super::below::{Asker, Moved};
 use super::engine::{Answer, Client, Engine, Outcome};
@@ -145,7 +146,7 @@ impl Engine {
     pub(super) fn grant(
         &mut self,
         client: Client,
-        ofd: u32,
+        ofd: OfdId,
         offset: u64,
         length: u64,
         thread: u32,
@@ -164,7 +165,7 @@ impl Engine {
     pub(super) fn fetch(
         &mut self,
         client: Client,
-        ofd: u32,
+        ofd: OfdId,
         offset: u64,
         length: u64,
         thread: u32,
@@ -213,7 +214,7 @@ impl Engine {
     fn answer_or_stall(
         &mut self,
         client: Client,
-        ofd: u32,
+        ofd: OfdId,
         thread: u32,
         done: Result<bool, i32>,
         reason: &'static str,
@@ -274,7 +275,7 @@ impl Engine {
 
     /// `fsync(2)`: all of the file goes to the store, and from there to the
     /// device.
-    pub(super) fn sync(&mut self, client: Client, ofd: u32, thread: u32) -> Outcome {
+    pub(super) fn sync(&mut self, client: Client, ofd: OfdId, thread: u32) -> Outcome {
         let record = self.ofds.get(ofd).ok_or(libc::EBADF)?.record;
         let asker = (client.process, thread);
         if self.records.is_kernel(record) || !self.records.has_store() {

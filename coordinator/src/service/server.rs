@@ -232,8 +232,8 @@ async fn connection(engine: Shared, stream: UnixStream, guest: Guest) -> io::Res
         };
         let answer = {
             let mut engine = lock(&engine);
-            if !engine.knows(client) {
-                return Err(io::Error::other("the process has greeted anew"));
+            if !engine.serves(client) {
+                return Err(io::Error::other("the process has ended or greeted anew"));
             }
             engine.handle(client, &request)
         };

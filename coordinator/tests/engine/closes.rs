@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-use wire::message::Request;
+use wire::message::{Request, Target};
 
 use crate::peer::name;
 use crate::world::{World, setup};
@@ -90,10 +90,46 @@ fn memory_of_a_removed_file_comes_back_with_the_last_descriptor() {
 fn numbers_of_closed_descriptions_are_used_again() {
     let world = World::new();
     let mut peer = world.join("a");
-    let first = peer.create("f").ofd;
+    let first = peer.create("f").ofd.id;
     for _ in 0..300 {
-        assert!(peer.create("f").ofd <= first + 1);
+        assert!(peer.create("f").ofd.id <= first + 1);
     }
+}
+
+/// A request of a process that was killed may be read late.
+#[test]
+fn what_was_asked_for_a_closed_description_does_not_happen_to_another_file() {
+    let world = World::new();
+    let mut peer = world.join("a");
+    let old = peer.create("old").ofd;
+    let (target, size) = (Target::Ofd(old), 100_000);
+    let open = peer.create("new");
+    peer.write(&open, 0, b"new").unwrap();
+    assert_eq!(open.ofd.id, old.id, "the number is used again");
+    let requests = [
+        Request::Truncate { target, size },
+        Request::Allocate {
+            ofd: old,
+            mode: 0,
+            offset: 0,
+            length: size,
+        },
+        Request::Published {
+            ofd: old,
+            start: 0,
+            end: size,
+        },
+        Request::SetFlags { ofd: old, flags: 0 },
+        Request::Map {
+            ofd: old,
+            end: 4096,
+        },
+    ];
+    for request in requests {
+        assert_eq!(peer.tell(&request), Err(libc::EBADF), "{request:?}");
+    }
+    assert_eq!(peer.read(&open, 0, 10).unwrap(), b"new");
+    assert_eq!(peer.stat(Target::Ofd(open.ofd)).unwrap().size, 3);
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn closes_that_the_kernel_had_no_room_to_report_are_found_all_the_same() {
     coordinator.signal(Signal::SIGCONT);
     // Young descriptors are given time to arrive.
     std::thread::sleep(Duration::from_secs(5));
-    let highest = open_all().iter().map(|open| open.ofd).max().unwrap();
+    let highest = open_all().iter().map(|open| open.ofd.id).max().unwrap();
     assert!(highest < more, "{highest}: numbers are lost");
 }
 

@@ -20,7 +20,7 @@ use wire::layout::{
     ThreadRecord, WAIT_NEVER, WAIT_STREAM, meta, sync,
 };
 use wire::limits::{MAX_FRAME, PAGE, VERSION};
-use wire::message::{Attributes, Entry, Name, Reply, Request, Target, decode, encode};
+use wire::message::{Attributes, Entry, Name, OfdId, Reply, Request, Target, decode, encode};
 
 /// Nothing in these tests takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,7 +40,7 @@ pub(crate) struct Peer {
 #[derive(Debug)]
 pub(crate) struct Open {
     /// Its number.
-    pub ofd: u32,
+    pub ofd: OfdId,
     /// What came with it.
     pub descriptor: OwnedFd,
 }
@@ -434,12 +434,12 @@ impl Peer {
 
     /// The coordinator's half of a description.
     pub(crate) fn ofd(&self, open: &Open) -> &OfdMeta {
-        view(&self.meta, meta::OFDS, open.ofd)
+        view(&self.meta, meta::OFDS, open.ofd.id)
     }
 
     /// The clients' half of a description.
     pub(crate) fn counters(&self, open: &Open) -> &OfdSync {
-        view(&self.sync, sync::OFDS, open.ofd)
+        view(&self.sync, sync::OFDS, open.ofd.id)
     }
 
     /// This thread's record.

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use wire::limits::MAX_XATTRS;
-use wire::message::{Request, Target};
+use wire::message::{OfdId, Request, Target};
 
 use crate::peer::{Peer, at, name};
 use crate::world::{World, setup};
@@ -151,7 +151,8 @@ fn names_and_flags_that_no_library_would_send_are_refused() {
         flags,
     };
     assert_eq!(peer.tell(&set), Err(libc::EINVAL));
-    let target = Target::Ofd(12345);
+    let (id, generation) = (12345, 1);
+    let target = Target::Ofd(OfdId { id, generation });
     let remove = Request::RemoveXattr { target, name };
     assert_eq!(peer.tell(&remove), Err(libc::EBADF));
     assert_eq!(names(&mut peer, "f"), [""; 0]);

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use wire::message::{Reply, Request, SetTime, Target, decode};
+use wire::message::{OfdId, Reply, Request, SetTime, Target, decode};
 
 use crate::line::{Line, frame, hello};
 use crate::peer::{at, name};
@@ -100,7 +100,7 @@ fn frames_longer_than_allowed_end_their_connection_unread() {
 #[test]
 fn a_client_of_another_version_is_refused_and_named_once() {
     let world = World::new();
-    for version in [0, 2, u32::MAX, 2, 0] {
+    for version in [0, 1, u32::MAX, 1, 0] {
         let mut line = Line::open(&world);
         let (app, forked) = (b"old", false);
         line.send(&frame(&Request::Hello {
@@ -165,6 +165,8 @@ fn life() -> Vec<Vec<u8>> {
         follow: true,
     };
     let now = SetTime::Now;
+    let (id, generation) = (0, 1);
+    let ofd = OfdId { id, generation };
     let requests = [
         Request::Open {
             name: path,
@@ -173,18 +175,18 @@ fn life() -> Vec<Vec<u8>> {
             thread: 0,
         },
         Request::Grant {
-            ofd: 0,
+            ofd,
             offset: 0,
             length: 4096,
             thread: 0,
         },
         Request::Published {
-            ofd: 0,
+            ofd,
             start: 0,
             end: 4096,
         },
-        Request::Map { ofd: 0, end: 4096 },
-        Request::HandOver { ofd: 0 },
+        Request::Map { ofd, end: 4096 },
+        Request::HandOver { ofd },
         Request::Chmod {
             target,
             mode: 0o400,
@@ -287,7 +289,11 @@ fn a_process_that_greets_again_and_again_takes_no_more_than_once() {
         line.greet(b"again").unwrap();
         lines.push(line);
     }
-    assert_eq!(held(&world), 1);
+    let start = Instant::now();
+    while held(&world) > 1 {
+        assert!(start.elapsed() < SOON, "{} are held", held(&world));
+        std::thread::sleep(Duration::from_millis(5));
+    }
     // Other tests watch some, too.
     assert!(watched() < 700, "{} descriptors for one process", watched());
     assert!(lines[0].is_ended(), "the first line is held still");

@@ -13,7 +13,7 @@ use coordinator::session::{Keep, Session, SessionConfig};
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use wire::limits::{MAX_FRAME, VERSION};
-use wire::message::{Name, Reply, Request, SetTime, Target, decode, encode};
+use wire::message::{Name, OfdId, Reply, Request, SetTime, Target, decode, encode};
 
 /// A session on an empty directory.
 struct World {
@@ -135,7 +135,7 @@ impl Client {
     }
 
     /// Opens a file for writing, made if it is not there.
-    fn create(&mut self, path: &[u8]) -> (u32, OwnedFd) {
+    fn create(&mut self, path: &[u8]) -> (OfdId, OwnedFd) {
         self.send(&Request::Open {
             name: Name { base: 0, path },
             flags: libc::O_RDWR | libc::O_CREAT,
@@ -209,6 +209,14 @@ impl Numbers {
     }
 }
 
+/// A description that is open, as all of these were opened once, or any number.
+fn some_ofd(numbers: &mut Numbers) -> OfdId {
+    let id = numbers.value() as u32;
+    let wild = numbers.below(4) == 0;
+    let generation = if wild { numbers.value() as u32 } else { 1 };
+    OfdId { id, generation }
+}
+
 /// One of all requests, with any values in it.
 fn ask_anything(client: &mut Client, numbers: &mut Numbers) {
     let (path, other) = (numbers.path(), numbers.path());
@@ -220,12 +228,12 @@ fn ask_anything(client: &mut Client, numbers: &mut Numbers) {
         path: &other,
     };
     let follow = numbers.below(2) == 0;
+    let ofd = some_ofd(numbers);
     let target = match numbers.below(4) {
-        0 => Target::Ofd(numbers.value() as u32),
+        0 => Target::Ofd(ofd),
         1 => Target::Directory(numbers.value()),
         _ => Target::Path { name, follow },
     };
-    let ofd = numbers.value() as u32;
     let mode = numbers.value() as u32;
     let wild = numbers.below(4) == 0;
     let thread = if wild { numbers.value() as u32 } else { 7 };
@@ -471,7 +479,11 @@ fn of_thread(thread: u32) -> [Request<'static>; 10] {
         path: b"none",
     };
     let target = Target::Path { name, follow: true };
-    let (ofd, offset, length, flags, mode) = (0, 0, 1, 0, 0);
+    let ofd = OfdId {
+        id: 0,
+        generation: 1,
+    };
+    let (offset, length, flags, mode) = (0, 1, 0, 0);
     [
         Request::Open {
             name,
@@ -519,7 +531,7 @@ fn threads_that_a_process_cannot_have_are_refused() {
     let world = World::with_cache(16 << 20);
     let (mut client, _regions) = world.attach();
     let (ofd, _descriptor) = client.create(b"f");
-    assert_eq!(ofd, 0);
+    assert_eq!((ofd.id, ofd.generation), (0, 1));
     for thread in [63, 64, 1 << 16, u32::MAX] {
         for request in of_thread(thread) {
             assert_eq!(client.tell(&request), libc::EINVAL, "{request:?}");

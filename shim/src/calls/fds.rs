@@ -5,7 +5,7 @@ use core::ffi::c_int;
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::Relaxed;
 
-use wire::message::Request;
+use wire::message::{OfdId, Request};
 
 use super::NOT_OURS;
 use super::goal::{hand_over, kernel};
@@ -204,7 +204,7 @@ fn lock_range(target: Target, fd: c_int, cmd: c_int, lock: *mut libc::flock) -> 
 }
 
 /// Tells the coordinator of flags that the kernel has accepted.
-fn set_flags(ofd: u32, flags: usize, accepted: isize) -> isize {
+fn set_flags(ofd: OfdId, flags: usize, accepted: isize) -> isize {
     if accepted < 0 {
         return accepted;
     }

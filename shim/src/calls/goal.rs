@@ -3,7 +3,7 @@
 use core::ffi::{c_char, c_int};
 
 use wire::limits::MAX_PATH;
-use wire::message::{Name, Reply, Request, Target};
+use wire::message::{Name, OfdId, Reply, Request, Target};
 
 use super::target::target;
 use crate::control;
@@ -82,7 +82,9 @@ impl<'a> Goal<'a> {
     pub(crate) fn target(&self, follow: bool) -> Option<Target<'a>> {
         match *self {
             Self::Name(name) => Some(Target::Path { name, follow }),
-            Self::Descriptor(_, Kind::Ofd { id, .. }) => Some(Target::Ofd(id)),
+            Self::Descriptor(_, Kind::Ofd { id, generation }) => {
+                Some(Target::Ofd(OfdId { id, generation }))
+            }
             Self::Descriptor(_, Kind::Directory(inode)) => Some(Target::Directory(inode)),
             Self::Descriptor(fd, Kind::Lower(inode)) => {
                 Some(Target::Directory(lower_inode(fd, inode)))

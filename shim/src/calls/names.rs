@@ -3,7 +3,7 @@
 use core::ffi::{c_char, c_int};
 
 use wire::limits::MAX_PATH;
-use wire::message::{Name, Reply, Request, Target};
+use wire::message::{Name, OfdId, Reply, Request, Target};
 
 use super::NOT_OURS;
 use super::goal::{
@@ -283,7 +283,10 @@ pub(crate) unsafe fn readlinkat(
                 let name = Name { base, path: b"" };
                 content(&Request::Canonical { name })
             }
-            Kind::Ofd { id, .. } => content(&Request::NameOf { ofd: id }),
+            Kind::Ofd { id, generation } => {
+                let ofd = OfdId { id, generation };
+                content(&Request::NameOf { ofd })
+            }
             _ => return NOT_OURS,
         },
         Where::Program(_) => program(),

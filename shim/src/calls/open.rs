@@ -3,10 +3,10 @@
 
 use core::ffi::{c_char, c_int};
 use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::Ordering::SeqCst;
 
 use wire::limits::MAX_PATH;
-use wire::message::{Name, Reply, Request};
+use wire::message::{Name, OfdId, Reply, Request};
 
 use super::NOT_OURS;
 use super::rings;
@@ -91,12 +91,11 @@ fn request_open(request: &Request<'_>, flags: c_int, mode: libc::mode_t) -> Resu
 fn take(reply: Reply<'_>, received: &Received, path: &mut Text<MAX_PATH>) -> Result<Opened, i32> {
     let kind = match reply {
         Reply::Opened { ofd } => {
-            let session = Session::get().ok_or(libc::EIO)?;
-            let ofd = session.ofd(ofd).ok_or(libc::EIO)?;
-            Kind::Ofd {
-                id: ofd.id,
-                generation: ofd.meta.generation.load(Relaxed),
-            }
+            let OfdId { id, generation } = ofd;
+            Session::get()
+                .and_then(|session| descriptors::ofd_of(session, id, generation))
+                .ok_or(libc::EIO)?;
+            Kind::Ofd { id, generation }
         }
         Reply::Directory { inode } => Kind::Directory(inode),
         Reply::Native {
