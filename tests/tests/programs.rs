@@ -211,6 +211,20 @@ fn threads_share_files_and_descriptors() {
 }
 
 #[test]
+fn what_is_written_while_another_process_cuts_the_file_is_not_lost() {
+    let cuts = program("cuts").display().to_string();
+    Workflow::new("cuts")
+        .step(
+            Step::sh(
+                "cuts",
+                format!("'{cuts}' 1500 > said; '{cuts}' 500 map >> said"),
+            )
+            .writes(&["*"]),
+        )
+        .verify();
+}
+
+#[test]
 fn forked_workers_share_an_output_and_rename_their_parts() {
     let forks = program("forks").display().to_string();
     Workflow::new("forks")

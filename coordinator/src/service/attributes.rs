@@ -398,10 +398,13 @@ impl Engine {
         if !self.at_rest(record) {
             return Ok(Answer::Soon);
         }
-        if size < self.records.size(record) {
+        let shortens = size < self.records.size(record);
+        if !self.records.cut(record, size)? {
+            return Ok(Answer::Soon);
+        }
+        if shortens {
             self.flow.truncated(FileId(inode), client.step);
         }
-        self.records.truncate(record, size)?;
         self.modified(inode, record);
         Ok(Answer::Ok)
     }

@@ -512,6 +512,9 @@ impl Engine {
     /// Brings the file into its inode, making room for that; `false`: not all
     /// of it is there yet.
     pub(super) fn bring_out(&mut self, record: u32) -> Result<bool, i32> {
+        if self.records.awaits_cut(record) {
+            return Ok(false);
+        }
         let reservation = self.ofds.reservation(record);
         match self.records.move_out(record, &reservation) {
             Ok(false) => self.feed(record).map(|()| false),

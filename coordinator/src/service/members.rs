@@ -137,6 +137,7 @@ impl Engine {
     /// are gone.
     pub(super) fn tick(&mut self, now: Instant) {
         self.records.reap_limbo();
+        self.records.forget_cuts(now);
         self.tick_room();
         self.drive_moves();
         if self.rescan_at.is_some_and(|at| at <= now) {

@@ -8,6 +8,7 @@ mod attributes;
 mod below;
 mod calls;
 mod connections;
+mod cuts;
 mod deadlock;
 mod detour;
 mod engine;

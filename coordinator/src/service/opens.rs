@@ -5,7 +5,7 @@
 //! references, across `dup`, `fork`, `exec` and death, and inotify tells when
 //! the last is gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -76,6 +76,9 @@ impl Ofd {
 /// All open file descriptions.
 pub(super) struct Ofds {
     open: HashMap<u32, Ofd>,
+    /// Numbers of descriptions that came to nothing; each is free when its close is
+    /// reported, which must not be taken for that of the next one.
+    unborn: HashSet<u32>,
     free: Vec<u32>,
     next: u32,
     names: PathBuf,
@@ -88,6 +91,7 @@ impl Ofds {
     pub(super) fn new(session: &Path) -> Self {
         Self {
             open: HashMap::new(),
+            unborn: HashSet::new(),
             free: Vec::new(),
             next: 0,
             names: session.join(place::OPEN),
@@ -155,17 +159,25 @@ impl Ofds {
         })
     }
 
-    /// Opens the reservation under a name of its own.
-    fn descriptor(&self, id: u32, record: u32, flags: i32) -> nix::Result<OwnedFd> {
+    /// Opens the reservation under a name of its own. Without success the number is
+    /// free again, at once or when the kernel reports the close.
+    fn descriptor(&mut self, id: u32, record: u32, flags: i32) -> nix::Result<OwnedFd> {
         let name = self.names.join(id.to_string());
-        std::fs::hard_link(self.reservation(record), &name).map_err(errno)?;
+        let linked = std::fs::hard_link(self.reservation(record), &name).map_err(errno);
         let kept = OFlag::from_bits_retain(flags & !NOT_KEPT) | OFlag::O_CLOEXEC;
-        let opened = open(&name, kept, Mode::empty());
-        std::fs::remove_file(&name).map_err(errno)?;
-        let fd = opened?;
+        let opened = linked.and_then(|()| {
+            let opened = open(&name, kept, Mode::empty());
+            // A name that stays only takes its number out of use.
+            let _ = std::fs::remove_file(&name);
+            opened
+        });
+        let fd = opened.inspect_err(|_| self.free.push(id))?;
         // A write that misses the shim must fail, appending or not: nothing lies
         // beyond, and the inode is empty for a read.
-        nix::unistd::lseek(fd.as_fd(), i64::MAX, nix::unistd::Whence::SeekSet)?;
+        let moved = nix::unistd::lseek(fd.as_fd(), i64::MAX, nix::unistd::Whence::SeekSet);
+        moved.inspect_err(|_| {
+            self.unborn.insert(id);
+        })?;
         Ok(fd)
     }
 
@@ -515,19 +527,17 @@ impl Engine {
         } else {
             WAIT_NEVER
         };
-        if flags & libc::O_TRUNC != 0 && !self.at_rest(record) {
+        let empties = flags & libc::O_TRUNC != 0 && self.records.size(record) > 0;
+        if empties && !(self.at_rest(record) && self.records.hold_still(record)) {
             return Ok(Answer::Soon);
         }
-        let id = self.ofds.take().ok_or(libc::ENFILE)?;
-        let opened = self.shared.back_ofd(id).map_err(|_| Errno::ENOMEM);
-        let opened = opened.and_then(|()| self.ofds.descriptor(id, record, flags));
-        let fd = opened.map_err(|error| {
-            self.ofds.free.push(id);
-            error as i32
-        })?;
+        let described = self.new_description(record, flags, empties);
+        if empties {
+            self.records.let_go(record);
+        }
+        let (id, fd) = described?;
         let generation = self.fill_ofd(id, record, flags, wait);
-        if flags & libc::O_TRUNC != 0 && self.records.size(record) > 0 {
-            self.records.truncate(record, 0)?;
+        if empties {
             self.modified(inode, record);
             self.flow.truncated(FileId(inode), client.step);
         }
@@ -566,6 +576,28 @@ impl Engine {
             }
         }
         Ok(Answer::Opened(OfdId { id, generation }, fd))
+    }
+
+    /// The number and the descriptor of a new description; `empties`: of a file
+    /// that is emptied if there are these.
+    fn new_description(
+        &mut self,
+        record: u32,
+        flags: i32,
+        empties: bool,
+    ) -> Result<(u32, OwnedFd), i32> {
+        let id = self.ofds.take().ok_or(libc::ENFILE)?;
+        if self.shared.back_ofd(id).is_err() {
+            self.ofds.free.push(id);
+            return Err(libc::ENOMEM);
+        }
+        let fd = self.ofds.descriptor(id, record, flags);
+        let fd = fd.map_err(|error| error as i32)?;
+        if empties && let Err(error) = self.records.truncate(record, 0) {
+            self.ofds.unborn.insert(id);
+            return Err(error);
+        }
+        Ok((id, fd))
     }
 
     fn mark_named_stream(&self, inode: Inode, record: u32) {
@@ -641,6 +673,9 @@ impl Engine {
 
     fn closed(&mut self, id: u32) {
         let Some(ofd) = self.ofds.open.remove(&id) else {
+            if self.ofds.unborn.remove(&id) {
+                self.ofds.free.push(id);
+            }
             return;
         };
         let sync = self.shared.ofd_sync(id);

@@ -14,6 +14,7 @@ use wire::limits::{CHUNK, MAX_FILE_SIZE, MAX_FILES, MAX_MAP_BLOCKS, MAX_PROCESSE
 
 use super::arena::{Arena, Run};
 use super::below::{Asker, Below};
+use super::cuts::Cut;
 use super::kernel::{Backed, Move};
 use super::names::Attr;
 use super::shm::Shared;
@@ -42,6 +43,8 @@ pub(super) struct Records {
     pub(super) kernel: HashMap<u32, Backed>,
     /// Those of them that are on their way.
     pub(super) moving: HashMap<u32, Move>,
+    /// Files that somebody wants to cut, and that are held for it.
+    pub(super) cuts: HashMap<u32, Cut>,
     /// What is in the store of all others.
     pub(super) below: Below,
     free: Vec<u32>,
@@ -69,6 +72,7 @@ impl Records {
             arena,
             kernel: HashMap::new(),
             moving: HashMap::new(),
+            cuts: HashMap::new(),
             below: Below::default(),
             free: Vec::new(),
             resting: Vec::new(),
@@ -555,8 +559,25 @@ impl Records {
         self.limbo.iter().map(|entry| entry.run.bytes).sum()
     }
 
+    /// [`Records::truncate`] when nobody copies to or from the file; `false`:
+    /// somebody does still, ask again in a while.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn cut(&mut self, record: u32, size: u64) -> Result<bool, i32> {
+        if size >= self.size(record) && !self.is_kernel(record) {
+            return self.grow(record, size).map(|()| true);
+        }
+        if !self.hold_still(record) {
+            return Ok(false);
+        }
+        let done = self.truncate(record, size);
+        self.let_go(record);
+        done.map(|()| true)
+    }
+
     /// Sets the size; what is cut off is gone and reads as zeros if the file
-    /// grows again.
+    /// grows again. Nobody may be copying to or from it.
     ///
     /// # Errors
     /// What the kernel says, of a file that it has; what the store says.
@@ -657,6 +678,7 @@ impl Records {
         }
         file.generation.fetch_add(1, SeqCst);
         self.withheld.remove(&record);
+        self.cuts.remove(&record);
         self.take_failure(record);
         // What the coordinator has to wipe after a killed writer it knows by the
         // number alone, and that must not be another file's by then.
