@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use capio_tests::{
-    Finished, Running, Scratch, Step, Workflow, beside_capio, capio, limit, plain_only,
+    Finished, Running, Scratch, Step, Workflow, beside_capio, capio, limit, plain_only, program,
 };
 
 /// A user who is not the one who runs the tests.
@@ -417,6 +417,42 @@ print(os.pread(fds[0], 10, 0), open("f1", "rb").read(), os.path.exists("f2"))
     finished.expect_success();
     finished.expect(finished.output.contains("EMFILE True"), "the errno");
     finished.expect(finished.output.contains("b'still' b'' True"), "it goes on");
+}
+
+#[test]
+fn more_open_files_than_a_session_can_have_are_enfile_until_some_are_closed() {
+    if plain_only() {
+        return;
+    }
+    let (_, finished) = crowd("descriptions");
+    let said = "65536 descriptions, then ENFILE";
+    finished.expect(finished.output.contains(said), "all can be had");
+    let told = "at most 65536 files open at a time: open got ENFILE";
+    finished.expect(finished.output.contains(told), "the report says so");
+}
+
+#[test]
+fn more_processes_than_a_session_can_have_are_told_and_the_others_go_on() {
+    if plain_only() {
+        return;
+    }
+    let (_, finished) = crowd("processes");
+    let count = finished.output.split(" processes, then EIO").next();
+    let count = count.and_then(|text| text.split_whitespace().last());
+    let count: u32 = count.and_then(|text| text.parse().ok()).unwrap_or(0);
+    finished.expect((2040..=2048).contains(&count), "all can be had");
+    let told = "at most 2048 processes at a time: further ones got EIO";
+    finished.expect(finished.output.contains(told), "the report says so");
+}
+
+/// As much of `what` as a session can have, and more.
+fn crowd(what: &str) -> (Scratch, Finished) {
+    let crowd = program("crowd").display().to_string();
+    let line = format!("echo 1 > f; '{crowd}' {what} f");
+    let (scratch, finished) = run_after("", "--cache 64M", &line);
+    finished.expect_success();
+    finished.expect(finished.output.contains("room again"), "it goes on");
+    (scratch, finished)
 }
 
 #[test]

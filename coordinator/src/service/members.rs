@@ -4,6 +4,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use wire::limits::MAX_PROCESSES;
+
 use super::engine::{Client, Engine};
 use super::proc_scan;
 use super::processes::Process;
@@ -54,7 +56,7 @@ impl Engine {
             return Err(libc::ESHUTDOWN);
         }
         if !self.takes_step(app) {
-            return Err(libc::EAGAIN);
+            return Err(self.is_at_limit(MAX_STEPS, "steps", "new ones", libc::EAGAIN));
         }
         if let Some(old) = self.processes.of_pid(pid) {
             // The same process after `exec`, or after it lost its connection.
@@ -63,7 +65,14 @@ impl Engine {
             }
         }
         let step = self.flow.step(app);
-        let (process, generation) = self.processes.join(pid, step, ended)?;
+        let joined = self.processes.join(pid, step, ended);
+        let (process, generation) = joined.map_err(|error| match error {
+            libc::EAGAIN => {
+                let most = MAX_PROCESSES as usize;
+                self.is_at_limit(most, "processes at a time", "further ones", error)
+            }
+            error => error,
+        })?;
         self.records.process_end = self.processes.end();
         let run = self.runs.entry(step).or_default();
         run.idle_since = None;
@@ -97,6 +106,19 @@ impl Engine {
         let idle = self.processes.count(step) == 0;
         let run = self.runs.entry(step).or_default();
         run.idle_since = idle.then(Instant::now);
+    }
+
+    /// Tells of a limit of the session, which `who` meet as `error`.
+    pub(super) fn is_at_limit(&mut self, most: usize, of: &str, who: &str, error: i32) -> i32 {
+        let shown = match error {
+            // What a program without a coordinator gets.
+            libc::EAGAIN => nix::errno::Errno::EIO,
+            error => nix::errno::Errno::from_raw(error),
+        };
+        self.stats.warn(format!(
+            "a session has at most {most} {of}: {who} got {shown:?}"
+        ));
+        error
     }
 
     /// A client speaks another version of the protocol.

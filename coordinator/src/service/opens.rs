@@ -21,7 +21,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::stat::Mode;
 use wire::layout::{FILE_FINAL, WAIT_FINAL, WAIT_NEVER, WAIT_STREAM};
-use wire::limits::{MAX_FILE_SIZE, MAX_OFDS};
+use wire::limits::{MAX_FILE_SIZE, MAX_FILES, MAX_OFDS};
 use wire::message::{Name, OfdId};
 use wire::place;
 
@@ -369,7 +369,14 @@ impl Engine {
 
     fn new_record(&mut self, inode: Inode, attr: &Attr) -> Result<u32, i32> {
         self.records.process_end = self.processes.end();
-        let record = self.records.create(inode, attr)?;
+        let record = self.records.create(inode, attr);
+        let record = record.map_err(|error| match error {
+            libc::ENFILE => {
+                let most = MAX_FILES as usize;
+                self.is_at_limit(most, "files in the cache and below it", "open", error)
+            }
+            error => error,
+        })?;
         self.ofds.reserve(record).map_err(|error| {
             self.records.release(record);
             error.raw_os_error().unwrap_or(libc::EIO)
@@ -586,7 +593,10 @@ impl Engine {
         flags: i32,
         empties: bool,
     ) -> Result<(u32, OwnedFd), i32> {
-        let id = self.ofds.take().ok_or(libc::ENFILE)?;
+        let Some(id) = self.ofds.take() else {
+            let most = MAX_OFDS as usize;
+            return Err(self.is_at_limit(most, "files open at a time", "open", libc::ENFILE));
+        };
         if self.shared.back_ofd(id).is_err() {
             self.ofds.free.push(id);
             return Err(libc::ENOMEM);
