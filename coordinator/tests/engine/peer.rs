@@ -487,7 +487,8 @@ fn view<T>(map: &MmapRaw, start: usize, index: u32) -> &T {
     unsafe { &*map.as_ptr().add(offset).cast::<T>() }
 }
 
-fn send(socket: &mut UnixStream, request: &Request<'_>) {
+/// Sends a request over a connection.
+pub(crate) fn send(socket: &mut UnixStream, request: &Request<'_>) {
     try_send(socket, request).unwrap();
 }
 
@@ -498,7 +499,7 @@ fn try_send(socket: &mut UnixStream, request: &Request<'_>) -> std::io::Result<(
 }
 
 /// The body of the next frame and its descriptors; `None` at the end.
-fn receive(socket: &UnixStream) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
+pub(crate) fn receive(socket: &UnixStream) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
     let mut buffer = vec![0; MAX_FRAME + 4];
     let mut space = cmsg_space!([i32; 3]);
     let (mut have, mut descriptors) = (0, Vec::new());

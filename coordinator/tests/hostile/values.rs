@@ -1,86 +1,54 @@
 //! What a client says is checked: one that lies, scribbles or breaks off can
 //! spoil its own files, and nothing else.
 
-use std::io::{IoSliceMut, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coordinator::ENGINE;
-use coordinator::session::{Keep, Session, SessionConfig};
-use nix::cmsg_space;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use wire::limits::{MAX_FRAME, VERSION};
-use wire::message::{Name, OfdId, Reply, Request, SetTime, Target, decode, encode};
+use coordinator::session::Keep;
+use wire::limits::VERSION;
+use wire::message::{Name, OfdId, Reply, Request, SetTime, Target, decode};
+use wire::place::SOCKET;
 
-/// A session on an empty directory.
-struct World {
-    session: Arc<dyn Session>,
-    _dir: tempfile::TempDir,
+use crate::peer;
+use crate::world::{World, setup};
+
+/// A session without a store.
+fn with_cache(cache_bytes: u64) -> World {
+    let mut setup = setup();
+    setup.config.cache_bytes = cache_bytes;
+    setup.config.keep = Keep::None;
+    setup.config.supervised = true;
+    setup.start()
 }
 
-impl World {
-    fn with_cache(cache_bytes: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = SessionConfig {
-            dir: dir.path().canonicalize().unwrap(),
-            workflow: "hostile".into(),
-            spec: None,
-            cache_bytes,
-            store: None,
-            store_bytes: 0,
-            keep: Keep::None,
-            keep_on_failure: false,
-            strict: false,
-            supervised: true,
-            step_grace: Duration::from_secs(1),
-            continue_on_error: false,
-            shim: PathBuf::from("/nowhere/libcapio_posix.so"),
-        };
-        Self {
-            session: (ENGINE.start)(config).unwrap(),
-            _dir: dir,
-        }
-    }
-
-    fn connect(&self) -> UnixStream {
-        UnixStream::connect(self.session.dir().join("sock")).unwrap()
-    }
-
-    /// A client that has said hello, and the regions it was given.
-    fn attach(&self) -> (Client, Vec<OwnedFd>) {
-        let mut client = Client(self.connect());
-        client.send(&Request::Hello {
-            version: VERSION,
-            app: b"liar",
-            forked: false,
-        });
-        let (body, regions) = client.receive().unwrap();
-        assert!(matches!(decode(&body), Some(Reply::Welcome { .. })));
-        (client, regions)
-    }
-
-    /// Waits until no memory is in use; how much was, at last.
-    fn used_when_quiet(&self) -> u64 {
-        let start = Instant::now();
-        loop {
-            let used = self.session.snapshot().cache.used_bytes;
-            if used == 0 || start.elapsed() > Duration::from_secs(5) {
-                return used;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
+fn connect(world: &World) -> UnixStream {
+    UnixStream::connect(world.place().join(SOCKET)).unwrap()
 }
 
-impl Drop for World {
-    fn drop(&mut self) {
-        let place = self.session.dir().to_path_buf();
-        self.session.drain(true);
-        self.session.shutdown();
-        assert!(!place.exists(), "{} is left behind", place.display());
+/// A client that has said hello, and the regions it was given.
+fn attach(world: &World) -> (Client, Vec<OwnedFd>) {
+    let mut client = Client(connect(world));
+    client.send(&Request::Hello {
+        version: VERSION,
+        app: b"liar",
+        forked: false,
+    });
+    let (body, regions) = client.receive().unwrap();
+    assert!(matches!(decode(&body), Some(Reply::Welcome { .. })));
+    (client, regions)
+}
+
+/// Waits until no memory is in use; how much was, at last.
+fn used_when_quiet(world: &World) -> u64 {
+    let start = Instant::now();
+    loop {
+        let used = world.session().snapshot().cache.used_bytes;
+        if used == 0 || start.elapsed() > Duration::from_secs(5) {
+            return used;
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -88,39 +56,13 @@ struct Client(UnixStream);
 
 impl Client {
     fn send(&mut self, request: &Request<'_>) {
-        let mut frame = vec![0; MAX_FRAME + 4];
-        let length = encode(request, &mut frame).unwrap();
-        self.0.write_all(&frame[..length]).unwrap();
+        peer::send(&mut self.0, request);
     }
 
     /// The body of the next frame and the descriptors that came with it;
     /// `None` when the coordinator has hung up.
     fn receive(&mut self) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
-        let mut buffer = vec![0; MAX_FRAME + 4];
-        let mut space = cmsg_space!([i32; 3]);
-        let (mut have, mut descriptors) = (0, Vec::new());
-        loop {
-            let mut room = [IoSliceMut::new(&mut buffer[have..])];
-            let socket = self.0.as_raw_fd();
-            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-            let got = recvmsg::<()>(socket, &mut room, Some(&mut space), flags).ok()?;
-            for message in got.cmsgs().unwrap() {
-                if let ControlMessageOwned::ScmRights(list) = message {
-                    // SAFETY: the kernel has just made them for us.
-                    let owned = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
-                    descriptors.extend(list.into_iter().map(owned));
-                }
-            }
-            if got.bytes == 0 {
-                return None;
-            }
-            have += got.bytes;
-            let head = buffer[..have].first_chunk::<4>();
-            let length = head.map(|head| u32::from_le_bytes(*head) as usize);
-            if let Some(length) = length.filter(|length| have >= 4 + length) {
-                return Some((buffer[4..4 + length].to_vec(), descriptors));
-            }
-        }
+        peer::receive(&self.0)
     }
 
     /// An answer that must be one of `Ok` and `Error`: the error number, or 0.
@@ -360,13 +302,13 @@ fn ask_anything(client: &mut Client, numbers: &mut Numbers) {
 
 #[test]
 fn no_request_whatever_its_values_stops_the_coordinator() {
-    let world = World::with_cache(16 << 20);
-    let (mut client, _regions) = world.attach();
+    let world = with_cache(16 << 20);
+    let (mut client, _regions) = attach(&world);
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     for _ in 0..20_000 {
         ask_anything(&mut client, &mut numbers);
     }
-    let (mut honest, _regions) = world.attach();
+    let (mut honest, _regions) = attach(&world);
     let (ofd, _descriptor) = honest.create(b"honest");
     let target = Target::Ofd(ofd);
     assert_eq!(honest.tell(&Request::Truncate { target, size: 5 }), 0);
@@ -374,10 +316,10 @@ fn no_request_whatever_its_values_stops_the_coordinator() {
 
 #[test]
 fn frames_that_are_cut_off_too_long_or_garbage_end_only_their_connection() {
-    let world = World::with_cache(16 << 20);
+    let world = with_cache(16 << 20);
     let mut numbers = Numbers(7);
     for round in 0..300 {
-        let mut stream = world.connect();
+        let mut stream = connect(&world);
         let length = numbers.below(200);
         let mut bytes: Vec<u8> = (0..length).map(|_| numbers.next() as u8).collect();
         if round % 3 == 0 && bytes.len() > 4 {
@@ -390,14 +332,14 @@ fn frames_that_are_cut_off_too_long_or_garbage_end_only_their_connection() {
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
     }
-    let (mut honest, _regions) = world.attach();
+    let (mut honest, _regions) = attach(&world);
     honest.create(b"honest");
 }
 
 #[test]
 fn a_client_that_scribbles_over_what_it_may_write_harms_nobody_else() {
-    let world = World::with_cache(16 << 20);
-    let (mut client, regions) = world.attach();
+    let world = with_cache(16 << 20);
+    let (mut client, regions) = attach(&world);
     let sync = std::fs::File::from(regions.into_iter().nth(2).unwrap());
     let map = memmap2::MmapOptions::new().map_raw(&sync).unwrap();
     let mut numbers = Numbers(99);
@@ -420,7 +362,7 @@ fn a_client_that_scribbles_over_what_it_may_write_harms_nobody_else() {
         ask_anything(&mut client, &mut numbers);
     }
     drop(files);
-    let (mut honest, _regions) = world.attach();
+    let (mut honest, _regions) = attach(&world);
     let (ofd, _descriptor) = honest.create(b"honest");
     let (offset, length) = (0, 4096);
     let granted = honest.tell(&Request::Grant {
@@ -436,11 +378,11 @@ fn a_client_that_scribbles_over_what_it_may_write_harms_nobody_else() {
 fn a_full_cache_can_be_filled_again_to_the_same_limit() {
     const CACHE: u64 = 64 << 20;
     const STEP: u64 = 1 << 20;
-    let world = World::with_cache(CACHE);
+    let world = with_cache(CACHE);
     let name = |file: u8| [b'f', b'a' + file % 26, b'a' + file / 26];
     let mut fills = Vec::new();
     for _ in 0..3 {
-        let (mut client, _regions) = world.attach();
+        let (mut client, _regions) = attach(&world);
         let mut granted = 0;
         for file in 0..50 {
             let (ofd, _descriptor) = client.create(&name(file));
@@ -457,13 +399,13 @@ fn a_full_cache_can_be_filled_again_to_the_same_limit() {
                 }
             }
         }
-        assert!(world.session.snapshot().cache.used_bytes <= CACHE);
+        assert!(world.session().snapshot().cache.used_bytes <= CACHE);
         fills.push(granted);
         for file in 0..50 {
             assert_eq!(client.unlink(&name(file)), 0);
         }
         assert_eq!(
-            world.used_when_quiet(),
+            used_when_quiet(&world),
             0,
             "memory of removed files is lost"
         );
@@ -528,8 +470,8 @@ fn of_thread(thread: u32) -> [Request<'static>; 10] {
 /// Else each would be remembered as one that waits.
 #[test]
 fn threads_that_a_process_cannot_have_are_refused() {
-    let world = World::with_cache(16 << 20);
-    let (mut client, _regions) = world.attach();
+    let world = with_cache(16 << 20);
+    let (mut client, _regions) = attach(&world);
     let (ofd, _descriptor) = client.create(b"f");
     assert_eq!((ofd.id, ofd.generation), (0, 1));
     for thread in [63, 64, 1 << 16, u32::MAX] {
@@ -547,8 +489,8 @@ fn threads_that_a_process_cannot_have_are_refused() {
 
 #[test]
 fn offsets_beyond_all_files_are_refused_at_once_and_change_nothing() {
-    let world = World::with_cache(16 << 20);
-    let (mut client, _regions) = world.attach();
+    let world = with_cache(16 << 20);
+    let (mut client, _regions) = attach(&world);
     let (ofd, _descriptor) = client.create(b"f");
     let target = Target::Ofd(ofd);
     assert_eq!(client.tell(&Request::Truncate { target, size: 5 }), 0);
