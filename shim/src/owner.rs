@@ -2,9 +2,10 @@
 //! waiter can take one over from an owner that has died.
 
 use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use wire::layout::Owner;
+use wire::protocol::owner;
 
 use crate::futex;
 use crate::session::{Session, live};
@@ -18,21 +19,20 @@ const NAP: i64 = 10_000_000;
 /// Takes a free word. A full barrier.
 #[inline(always)]
 pub(crate) fn take(word: &AtomicU32, tag: u32) -> bool {
-    word.compare_exchange(0, tag, SeqCst, Relaxed).is_ok()
+    owner::take(word, tag)
 }
 
 /// Gives a word back, unless it was taken over, and wakes a waiter.
 #[inline(always)]
 pub(crate) fn release(word: &AtomicU32, tag: u32) {
-    if word.compare_exchange(tag, 0, Release, Relaxed).is_err() {
+    if !owner::release(word, tag) {
         release_waited(word, tag);
     }
 }
 
 #[cold]
 fn release_waited(word: &AtomicU32, tag: u32) {
-    let waited = tag | Owner::WAITED;
-    if word.compare_exchange(waited, 0, Release, Relaxed).is_ok() {
+    if owner::release_waited(word, tag) {
         futex::wake(word, 1);
     }
 }
@@ -47,28 +47,9 @@ pub(crate) fn contend(
     tag: u32,
     waited: bool,
 ) -> Result<(), u32> {
-    let wanted = if waited { tag | Owner::WAITED } else { tag };
-    let mut spins = if session.may_spin() { SPINS } else { 1 };
-    loop {
-        let seen = word.load(Relaxed);
-        let free = seen == 0 || (spins == 0 && is_orphaned(session, Owner(seen), tag));
-        if free {
-            let wanted = wanted | (seen & Owner::WAITED);
-            if word.compare_exchange(seen, wanted, SeqCst, Relaxed).is_ok() {
-                return Ok(());
-            }
-            continue;
-        }
-        if let Some(fewer) = spins.checked_sub(1) {
-            spins = fewer;
-            core::hint::spin_loop();
-            continue;
-        }
-        let marked = seen | Owner::WAITED;
-        if seen == marked || word.compare_exchange(seen, marked, SeqCst, Relaxed).is_ok() {
-            return Err(marked);
-        }
-    }
+    let spins = if session.may_spin() { SPINS } else { 1 };
+    let is_orphaned = |owner| is_orphaned(session, owner, tag);
+    owner::contend(word, tag, waited, spins, is_orphaned, core::hint::spin_loop)
 }
 
 /// Sleeps until a word that [`contend`] has not got may be free.

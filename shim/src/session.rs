@@ -6,12 +6,13 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
 use wire::layout::{
-    DIRECT, FILE_FINAL, FILE_KERNEL, FILE_MOVING, FileMeta, FileSync, MAP_ENTRIES, MapBlock,
-    MetaHeader, OfdMeta, OfdSync, Piece, ProcessMeta, ProcessRecord, SyncHeader, WAIT_NEVER,
-    WAIT_STREAM, meta, page_of, sync,
+    DIRECT, FILE_FINAL, FileMeta, FileSync, MAP_ENTRIES, MapBlock, MetaHeader, OfdMeta, OfdSync,
+    Piece, ProcessMeta, ProcessRecord, SyncHeader, meta, page_of, sync,
 };
 use wire::limits::{CHUNK, MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, PAGE};
 use wire::message::OfdId;
+use wire::protocol::stream::Stream;
+use wire::protocol::{moving, piece};
 
 use crate::sys::syscall;
 
@@ -313,40 +314,45 @@ impl File {
         self.meta.flags.load(Acquire) & FILE_FINAL != 0
     }
 
-    /// Where its bytes are: 0 in the arena, else [`FILE_MOVING`] or
-    /// [`FILE_KERNEL`]. To be asked once the pages are held.
+    /// Where its bytes are: see [`moving::elsewhere`]. To be asked once the pages are held.
     #[inline(always)]
     pub(crate) fn elsewhere(self) -> u32 {
-        self.meta.flags.load(Acquire) & (FILE_MOVING | FILE_KERNEL)
+        moving::elsewhere(&self.meta.flags)
     }
 
     /// Where reads end for now, for one that waits for `wait`.
     #[inline(always)]
     pub(crate) fn limit(self, wait: u32) -> u64 {
-        if wait == WAIT_NEVER || self.is_final() {
-            self.sync.size.load(Acquire)
-        } else if wait == WAIT_STREAM {
-            self.sync.frontier.load(Acquire)
-        } else {
-            0
-        }
+        self.stream().limit(wait)
+    }
+
+    /// The words that tell what of it may be read.
+    #[inline(always)]
+    pub(crate) fn stream(self) -> Stream<'static, AtomicU32, AtomicU64> {
+        Stream::of(self.meta, self.sync)
     }
 
     /// Entry of the block map for piece `index`; 0: a hole.
     #[inline(always)]
     fn map_entry(self, session: Session, index: u32) -> u32 {
+        self.entry(session, index)
+            .map_or(0, |entry| entry.load(Acquire))
+    }
+
+    /// Place of [`File::map_entry`]; `None`: a hole.
+    #[inline(always)]
+    fn entry(self, session: Session, index: u32) -> Option<&'static AtomicU32> {
         match self.meta.map.get(index as usize) {
-            Some(entry) => entry.load(Acquire),
+            Some(entry) => Some(entry),
             None => self.far_entry(session, index),
         }
     }
 
-    /// [`File::map_entry`] beyond the direct entries.
-    fn far_entry(self, session: Session, index: u32) -> u32 {
+    /// [`File::entry`] beyond the direct entries.
+    fn far_entry(self, session: Session, index: u32) -> Option<&'static AtomicU32> {
         let far = (index as usize).wrapping_sub(DIRECT);
-        self.far_block(session, index)
-            .and_then(|block| block.entries.get(far % MAP_ENTRIES))
-            .map_or(0, |entry| entry.load(Acquire))
+        let block = self.far_block(session, index)?;
+        block.entries.get(far % MAP_ENTRIES)
     }
 
     /// The map block that holds the entry of piece `index`, which is not direct.
@@ -361,16 +367,15 @@ impl File {
     /// store only.
     #[inline(always)]
     pub(crate) fn piece(self, session: Session, piece: Piece) -> Option<*mut u8> {
-        let entry = self.map_entry(session, piece.index);
-        session.bytes(page_of(entry), piece.length)
+        let entry = self.entry(session, piece.index)?;
+        session.bytes(piece::readable(entry), piece.length)
     }
 
     /// Where the bytes of `piece` can be written; `None`: to be asked for.
     #[inline(always)]
     pub(crate) fn own_piece(self, session: Session, piece: Piece) -> Option<*mut u8> {
-        let entry = self.map_entry(session, piece.index);
-        // No page of the arena has a number with the mark.
-        session.bytes(entry, piece.length)
+        let entry = self.entry(session, piece.index)?;
+        session.bytes(piece::writable(entry), piece.length)
     }
 
     /// Whether `piece` is a hole.

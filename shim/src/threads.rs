@@ -1,10 +1,11 @@
 //! This thread's record in shared memory, and the holds that it notes there.
 
+use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use wire::layout::{Owner, ThreadRecord};
 use wire::limits::MAX_THREADS;
+use wire::protocol::hazard;
 
 use crate::critical::Critical;
 use crate::session::{Session, live};
@@ -190,10 +191,8 @@ impl Hold {
     pub(crate) fn of_pages(file: u32) -> Result<Self, i32> {
         let me = me()?;
         let critical = Critical::enter();
-        enter_record(me, file);
-        // The hazard must be seen before the map is read. A locked exchange
-        // is the cheapest full barrier.
-        me.record.hazard.swap(hazard_of(me, file), SeqCst);
+        lock_record(me);
+        hazard::enter_alone(&me.record.hazard, file);
         Ok(Self {
             me,
             word: None,
@@ -205,9 +204,9 @@ impl Hold {
     /// pages of file `file` are not. A signal's handler runs after it.
     #[cold]
     pub(crate) fn without_pages<T>(&self, file: u32, wait: impl FnOnce() -> T) -> T {
-        bump(&self.me.record.hazard);
+        hazard::leave(&self.me.record.hazard);
         let done = wait();
-        self.me.record.hazard.swap(hazard_of(self.me, file), SeqCst);
+        hazard::enter_alone(&self.me.record.hazard, file);
         done
     }
 
@@ -235,36 +234,27 @@ impl Drop for Hold {
     }
 }
 
-/// The hazard word for file `file` in the current operation.
-#[inline(always)]
-fn hazard_of(me: Me, file: u32) -> u64 {
-    let count = me.record.hazard.load(Relaxed) >> 32;
-    (count << 32) | (u64::from(file).wrapping_add(1) & 0xffff_ffff)
-}
-
 /// Names file `file` in the hazard slot; a full barrier must follow.
 #[inline(always)]
 fn enter_record(me: Me, file: u32) {
+    lock_record(me);
+    hazard::enter(&me.record.hazard, file);
+}
+
+#[inline(always)]
+fn lock_record(me: Me) {
     if me.index == SHARED {
         lock_shared();
     }
-    me.record.hazard.store(hazard_of(me, file), Release);
 }
 
 /// Clears the hazard slot.
 #[inline(always)]
 fn leave_record(me: Me) {
-    bump(&me.record.hazard);
+    hazard::leave(&me.record.hazard);
     if me.index == SHARED {
         unlock_shared();
     }
-}
-
-/// Counts the operation and clears the file.
-#[inline(always)]
-fn bump(hazard: &AtomicU64) {
-    let count = (hazard.load(Relaxed) >> 32).wrapping_add(1);
-    hazard.store(count << 32, Release);
 }
 
 /// The shared record is one thread's for the time of a hold.

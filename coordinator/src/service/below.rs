@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use wire::layout::{ENTRY_STORED, Piece, page_of};
 use wire::limits::{CHUNK, MAX_FILE_SIZE, PAGE};
+use wire::protocol::piece;
 
 use super::arena::Run;
 use super::records::{Hazard, Records};
@@ -255,7 +256,7 @@ impl Records {
         let Some(entry) = self.entry(record, piece.index) else {
             return;
         };
-        if entry.fetch_or(ENTRY_STORED, SeqCst) & ENTRY_STORED != 0 {
+        if !piece::mark(entry) {
             return;
         }
         let key = self.below.key();
@@ -383,7 +384,7 @@ impl Records {
     pub(super) fn unmark(&mut self, record: u32, index: u32) {
         self.forget(record, index);
         if let Some(entry) = self.entry(record, index) {
-            entry.fetch_and(!ENTRY_STORED, SeqCst);
+            piece::unmark(entry);
         }
     }
 
@@ -530,7 +531,7 @@ impl Records {
         let Some(entry) = self.entry(record, piece.index) else {
             return false;
         };
-        let Some(page) = page_of(entry.swap(ENTRY_STORED, SeqCst)).checked_sub(1) else {
+        let Some(page) = page_of(piece::take_away(entry, ENTRY_STORED)).checked_sub(1) else {
             return false;
         };
         let run = Run {
@@ -639,7 +640,7 @@ impl Records {
             (Some(Stored::Leaving { frees, .. }), Err(error)) => {
                 self.below.leaving -= if frees { length } else { 0 };
                 if let Some(entry) = self.entry(record, index) {
-                    entry.fetch_and(!ENTRY_STORED, SeqCst);
+                    piece::unmark(entry);
                 }
                 self.below.full = true;
                 if !frees {
@@ -657,7 +658,7 @@ impl Records {
                 self.below.got += length;
                 self.below.set(record, index, Stored::There(key));
                 if let Some(entry) = self.entry(record, index) {
-                    entry.store((run.page + 1) | ENTRY_STORED, SeqCst);
+                    piece::put_under(entry, (run.page + 1) | ENTRY_STORED);
                 }
                 self.asked_for(record, piece);
                 moved.askers = askers;

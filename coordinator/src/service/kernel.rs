@@ -2,7 +2,7 @@
 //! own, the reservation, so that the kernel itself can map them. From then on
 //! mappings, `read` and `write` reach the same pages.
 //!
-//! A file moves once. While it does ([`FILE_MOVING`]) no new copy in the arena
+//! A file moves once. While it does (`FILE_MOVING`) no new copy in the arena
 //! starts; the move begins when those under way have ended, and goes on a part
 //! at a time, driven by whoever asks for it and by the clock.
 
@@ -16,9 +16,10 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
-use wire::layout::{FILE_KERNEL, FILE_MOVING, Piece, page_of};
+use wire::layout::{Piece, page_of};
 use wire::limits::{CHUNK, MAX_FILE_SIZE, PAGE};
 use wire::message::OfdId;
+use wire::protocol::moving;
 
 use super::engine::{Answer, Engine, Outcome};
 use super::records::{Hazard, Records};
@@ -172,7 +173,7 @@ impl Records {
             return Err(FULL);
         }
         // Writers wait from now on; the size cannot change.
-        self.set_flags(record, FILE_MOVING);
+        moving::hold(&self.shared.file(record).flags);
         let backed = Backed {
             file: Arc::new(file),
             path: reservation.to_path_buf(),
@@ -336,12 +337,10 @@ impl Records {
     fn end_move(&mut self, record: u32, moved: bool) {
         if moved {
             self.tell_granted(record);
-            self.shared.file(record).flags.fetch_or(FILE_KERNEL, SeqCst);
         } else {
             self.empty_inode(record);
         }
-        let file = self.shared.file(record);
-        file.flags.fetch_and(!FILE_MOVING, SeqCst);
+        moving::let_go(&self.shared.file(record).flags, moved);
         self.shared.wake_file(record);
     }
 
@@ -563,6 +562,8 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use wire::layout::{FILE_KERNEL, FILE_MOVING};
 
     use super::super::arena::Arena;
     use super::super::names::Attr;

@@ -7,10 +7,11 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use wire::layout::{
-    DIRECT, ENTRY_STORED, FILE_FAILED, FILE_FINAL, FILE_STREAM, FILE_WITHHELD, MAP_ENTRIES, Piece,
-    page_of,
+    DIRECT, ENTRY_STORED, FILE_FAILED, FILE_FINAL, FILE_STREAM, MAP_ENTRIES, Piece, page_of,
 };
 use wire::limits::{CHUNK, MAX_FILE_SIZE, MAX_FILES, MAX_MAP_BLOCKS, MAX_PROCESSES, PAGE};
+use wire::protocol::stream::Stream;
+use wire::protocol::{hazard, piece};
 
 use super::arena::{Arena, Run};
 use super::below::{Asker, Below};
@@ -475,7 +476,9 @@ impl Records {
     fn remove_pieces(&mut self, record: u32, indices: &[u32]) {
         let mut dropped = Vec::new();
         for &index in indices {
-            let old = self.entry(record, index).map_or(0, |e| e.swap(0, SeqCst));
+            let old = self
+                .entry(record, index)
+                .map_or(0, |entry| piece::take_away(entry, 0));
             if old & ENTRY_STORED != 0 {
                 self.forget(record, index);
             }
@@ -517,18 +520,17 @@ impl Records {
             }
             let threads = self.shared.record(process).threads.iter().enumerate();
             seen.extend(threads.filter_map(|(thread, slot)| {
-                let hazard = slot.hazard.load(SeqCst);
-                (hazard as u32 == record + 1).then_some((process, thread, hazard))
+                hazard::is_of(&slot.hazard, record).map(|hazard| (process, thread, hazard))
             }));
         }
         seen
     }
 
     /// Whether that copy is under way still.
-    pub(super) fn is_under_way(&self, (process, thread, hazard): &Hazard) -> bool {
+    pub(super) fn is_under_way(&self, (process, thread, seen): &Hazard) -> bool {
         let alive = self.shared.process(*process).generation.load(Relaxed) % 2 == 1;
         let slot = self.shared.record(*process).threads.get(*thread);
-        alive && slot.is_some_and(|slot| slot.hazard.load(SeqCst) == *hazard)
+        alive && slot.is_some_and(|slot| hazard::is_under_way(&slot.hazard, *seen))
     }
 
     /// Gives back what nobody can be copying from any more; whether something
@@ -696,25 +698,21 @@ impl Records {
             let known = ranges.entry(start).or_insert(end);
             *known = end.max(*known);
         }
-        let sync = self.shared.file_sync(record);
+        let (file, sync) = (self.shared.file(record), self.shared.file_sync(record));
+        let stream = Stream::of(file, sync);
         let mut moved = false;
         while let Some(first) = ranges.first_entry()
-            && *first.key() <= sync.frontier.load(SeqCst)
+            && *first.key() <= stream.frontier.load(SeqCst)
         {
-            let end = first.remove();
-            moved |= sync.frontier.fetch_max(end, SeqCst) < end;
+            moved |= stream.show(first.remove());
         }
-        let (file, lowest) = (self.shared.file(record), ranges.keys().next().copied());
-        file.withheld.store(lowest.unwrap_or(u64::MAX), SeqCst);
-        if lowest.is_some() {
-            file.flags.fetch_or(FILE_WITHHELD, SeqCst);
-        } else {
-            file.flags.fetch_and(!FILE_WITHHELD, SeqCst);
-            self.withheld.remove(&record);
-        }
+        let lowest = ranges.keys().next().copied();
         // A writer may have advanced the frontier just before it could see the
         // mark: look once more.
-        let reached = lowest.is_some_and(|lowest| sync.frontier.load(SeqCst) >= lowest);
+        let reached = stream.withhold(lowest);
+        if lowest.is_none() {
+            self.withheld.remove(&record);
+        }
         if moved {
             self.shared.wake_file(record);
         }
@@ -863,6 +861,8 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
+    use wire::layout::FILE_WITHHELD;
+
     use super::*;
 
     fn records(chunks: u64) -> Records {

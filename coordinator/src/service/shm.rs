@@ -21,6 +21,7 @@ use wire::layout::{
     SyncHeader, meta, sync,
 };
 use wire::limits::{CHUNK, MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, VERSION};
+use wire::protocol::stream::Stream;
 
 /// From here on mapping page by page costs more than a call, in bytes.
 const BATCH: u64 = 64 * 1024;
@@ -499,10 +500,8 @@ impl Shared {
 
     /// Wakes all readers of file record `index`, whoever they are.
     pub(super) fn wake_file(&self, index: u32) {
-        let file = self.file_sync(index);
-        file.waiters.store(0, SeqCst);
-        file.wake.fetch_add(1, SeqCst);
-        wake_all(&file.wake);
+        let sync = self.file_sync(index);
+        Stream::of(self.file(index), sync).wake_all(|| wake_all(&sync.wake));
     }
 
     /// Wakes thread `thread` of process record `process`.

@@ -3,11 +3,12 @@
 
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use wire::layout::{FILE_KERNEL, FILE_STREAM, FILE_WITHHELD};
+use wire::layout::FILE_KERNEL;
 use wire::limits::MAX_FILE_SIZE;
 use wire::message::Request;
+use wire::protocol::stream::Told;
 
 use super::NOT_OURS;
 use super::buffers::{Buffers, Many, One, copy_in, copy_out, map_granted, resident};
@@ -271,7 +272,7 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
         let done = take(target, buffers, offset, 0, ready);
         let told = has_written(target, &hold, at, offset, done);
         let done = if done == ready && ready < n {
-            rest::write(target, &hold, buffers, at, (offset, done, n), &told)
+            rest::write(target, &hold, buffers, at, (offset, done, n), told)
         } else {
             done
         };
@@ -279,7 +280,7 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
         if done == 0 {
             return Err(libc::EFAULT);
         }
-        told.tell(target, offset, offset.wrapping_add(done as u64))?;
+        tell(told, target, offset, offset.wrapping_add(done as u64))?;
         return Ok(done as isize);
     }
 }
@@ -313,7 +314,7 @@ fn write_elsewhere(target: Target, buffers: &impl Buffers, at: At) -> Result<Opt
         if done == 0 {
             return Err(libc::EFAULT);
         }
-        told.tell(target, offset, offset.wrapping_add(done as u64))?;
+        tell(told, target, offset, offset.wrapping_add(done as u64))?;
         return Ok(Some(done as isize));
     }
 }
@@ -383,24 +384,13 @@ pub(super) fn grant(target: Target, offset: u64, n: usize) -> Result<(), i32> {
     Ok(())
 }
 
-/// What the coordinator must hear of a write.
-pub(super) enum Told {
-    /// Nothing.
-    Nothing,
-    /// A range beyond the frontier is there.
-    Beyond,
-    /// The frontier has reached a withheld range.
-    Reached,
-}
-
-impl Told {
-    #[inline(always)]
-    pub(super) fn tell(&self, target: Target, start: u64, end: u64) -> Result<(), i32> {
-        match self {
-            Self::Nothing => Ok(()),
-            Self::Beyond => tell_published(target, start, end),
-            Self::Reached => tell_published(target, end, end),
-        }
+/// Tells the coordinator what it must hear of a write from `start` to `end`.
+#[inline(always)]
+pub(super) fn tell(told: Told, target: Target, start: u64, end: u64) -> Result<(), i32> {
+    match told {
+        Told::Nothing => Ok(()),
+        Told::Beyond => tell_published(target, start, end),
+        Told::Reached => tell_published(target, end, end),
     }
 }
 
@@ -419,28 +409,10 @@ fn publish(target: Target, offset: u64, done: usize) -> Told {
     if done == 0 {
         return Told::Nothing;
     }
-    let (meta, sync) = (target.file.meta, target.file.sync);
-    let end = offset.wrapping_add(done as u64);
-    if sync.size.load(Relaxed) < end {
-        sync.size.fetch_max(end, Release);
-    }
     note_change(target);
-    let flags = meta.flags.load(Relaxed);
-    let frontier = sync.frontier.load(Acquire);
-    if offset > frontier {
-        return if flags & FILE_STREAM != 0 {
-            Told::Beyond
-        } else {
-            Told::Nothing
-        };
-    }
-    // A full barrier: the bytes are seen before the waiters are looked for.
-    let frontier = sync.frontier.fetch_max(end, SeqCst).max(end);
-    target.wake_readers();
-    if flags & FILE_WITHHELD != 0 && frontier >= meta.withheld.load(Acquire) {
-        return Told::Reached;
-    }
-    Told::Nothing
+    let end = offset.wrapping_add(done as u64);
+    let stream = target.file.stream();
+    stream.publish(offset, end, || target.wake())
 }
 
 #[inline(always)]

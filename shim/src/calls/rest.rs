@@ -4,9 +4,10 @@
 //! for those that come.
 
 use wire::message::Request;
+use wire::protocol::stream::Told;
 
 use super::buffers::{Buffers, resident};
-use super::io::{At, Told, fill, grant, has_written, take};
+use super::io::{At, fill, grant, has_written, take, tell};
 use super::target::Target;
 use crate::control;
 use crate::threads::Hold;
@@ -75,7 +76,7 @@ pub(super) fn write(
     buffers: &impl Buffers,
     place: At,
     (offset, done, n): (u64, usize, usize),
-    told: &Told,
+    told: Told,
 ) -> usize {
     let (mut start, mut done) = (offset, done);
     let mut last = None;
@@ -83,7 +84,7 @@ pub(super) fn write(
         let at = offset.wrapping_add(done as u64);
         let left = n.wrapping_sub(done);
         let granted = hold.without_pages(target.file.index, || {
-            last.as_ref().unwrap_or(told).tell(target, start, at)?;
+            tell(last.unwrap_or(told), target, start, at)?;
             grant(target, at, left)
         });
         if granted.is_err() || !is_here(target) {
@@ -103,7 +104,7 @@ pub(super) fn write(
         let end = offset.wrapping_add(done as u64);
         let index = target.file.index;
         // It is written; who reads it as a stream gets it when it is final.
-        let _ = hold.without_pages(index, || last.tell(target, start, end));
+        let _ = hold.without_pages(index, || tell(last, target, start, end));
     }
     done
 }

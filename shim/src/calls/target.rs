@@ -2,9 +2,10 @@
 
 use core::ffi::c_int;
 use core::hint::spin_loop;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use wire::layout::{FILE_DEADLOCK, FILE_FAILED, FILE_FINAL, WAIT_NEVER};
+use wire::layout::WAIT_NEVER;
+use wire::protocol::stream::Found;
 
 use crate::descriptors::{self, Kind};
 use crate::session::{File, Ofd, Session};
@@ -151,21 +152,13 @@ impl Target {
     /// Whether it is known what a read at `offset` finds.
     fn decided(&self, offset: u64) -> Result<Option<AtLimit>, i32> {
         self.alive()?;
-        // Flags first: what was published before finality is seen after it.
-        let flags = self.file.meta.flags.load(Acquire);
-        if self.limit() > offset {
-            return Ok(Some(AtLimit::More));
+        match self.file.stream().found(self.ofd.wait(), offset) {
+            Some(Found::More) => Ok(Some(AtLimit::More)),
+            Some(Found::End) => Ok(Some(AtLimit::End)),
+            Some(Found::Failed) => Err(libc::EIO),
+            Some(Found::Deadlock) => Err(libc::EDEADLK),
+            None => Ok(None),
         }
-        if self.ofd.wait() == WAIT_NEVER || flags & FILE_FINAL != 0 {
-            return Ok(Some(AtLimit::End));
-        }
-        if flags & FILE_FAILED != 0 {
-            return Err(libc::EIO);
-        }
-        if flags & FILE_DEADLOCK != 0 {
-            return Err(libc::EDEADLK);
-        }
-        Ok(None)
     }
 
     /// Looks for a while: a busy producer is faster than a sleep.
@@ -190,21 +183,20 @@ impl Target {
     /// Sleeps until it is decided.
     fn sleep(&self, offset: u64, start: u64) -> Result<AtLimit, i32> {
         let me = threads::me()?;
-        let (record, sync) = (me.record, self.file.sync);
+        let (record, stream) = (me.record, self.file.stream());
         record.waits_at.store(offset, Relaxed);
         record.waits_since.store(start, Relaxed);
         record
             .waits_for
             .store(self.file.index.wrapping_add(1), SeqCst);
         let verdict = loop {
-            let seen = sync.wake.load(SeqCst);
-            sync.waiters.store(1, SeqCst);
+            let seen = stream.announce();
             match self.decided(offset) {
                 Ok(None) => {}
                 Ok(Some(verdict)) => break Ok(verdict),
                 Err(error) => break Err(error),
             }
-            futex::wait(&sync.wake, seen, control::PATIENCE);
+            futex::wait(stream.wake, seen, control::PATIENCE);
             // What there is to read comes first: every line touched is cold.
             if self.limit() > offset {
                 break Ok(AtLimit::More);
@@ -217,21 +209,10 @@ impl Target {
         verdict
     }
 
-    /// Wakes those who wait for bytes.
-    #[inline(always)]
-    pub(crate) fn wake_readers(&self) {
-        if self.file.sync.waiters.load(SeqCst) != 0 {
-            self.wake();
-        }
-    }
-
+    /// Wakes those who sleep on the file's word.
     #[cold]
-    fn wake(&self) {
-        let sync = self.file.sync;
-        if sync.waiters.swap(0, SeqCst) != 0 {
-            sync.wake.fetch_add(1, SeqCst);
-            futex::wake(&sync.wake, i32::MAX);
-        }
+    pub(crate) fn wake(&self) {
+        futex::wake(&self.file.sync.wake, i32::MAX);
     }
 }
 
