@@ -12,7 +12,7 @@ use wire::layout::{
 use wire::limits::{CHUNK, MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, PAGE};
 use wire::message::OfdId;
 use wire::protocol::stream::Stream;
-use wire::protocol::{moving, piece};
+use wire::protocol::{hazard, moving, piece};
 
 use crate::sys::syscall;
 
@@ -268,6 +268,19 @@ impl Session {
 }
 
 impl Ofd {
+    /// Whether nobody has closed it since it was looked up; to be asked under a
+    /// hold of its file, which then nobody else gets either.
+    #[inline(always)]
+    pub(crate) fn is_open(self) -> bool {
+        self.change() == 0
+    }
+
+    /// As [`Ofd::is_open`]: 0 if so.
+    #[inline(always)]
+    pub(crate) fn change(self) -> u32 {
+        hazard::change(&self.meta.generation, self.id.generation)
+    }
+
     /// Its file.
     #[inline(always)]
     pub(crate) fn file(self, session: Session) -> Option<File> {

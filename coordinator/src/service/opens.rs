@@ -24,11 +24,13 @@ use wire::layout::{FILE_FINAL, WAIT_FINAL, WAIT_NEVER, WAIT_STREAM};
 use wire::limits::{MAX_FILE_SIZE, MAX_FILES, MAX_OFDS};
 use wire::message::{Name, OfdId};
 use wire::place;
+use wire::protocol::hazard;
 
 use super::engine::{Answer, Client, Engine, Outcome};
 use super::journal::data_of;
 use super::names::{Attr, FileNode, Inode, Kind, Walk, now};
 use super::processes::killed_by;
+use super::records::Records;
 use crate::flow::{FileId, FileKind, Reading, StepId};
 
 /// Flags that make no sense for a reservation.
@@ -80,6 +82,10 @@ pub(super) struct Ofds {
     /// reported, which must not be taken for that of the next one.
     unborn: HashSet<u32>,
     free: Vec<u32>,
+    /// Closed, but a call may be under way still by this one of this file record.
+    resting: Vec<(u32, u32)>,
+    /// How many have come to rest since it was looked who is at work.
+    closed: u32,
     next: u32,
     names: PathBuf,
     reserved: PathBuf,
@@ -93,6 +99,8 @@ impl Ofds {
             open: HashMap::new(),
             unborn: HashSet::new(),
             free: Vec::new(),
+            resting: Vec::new(),
+            closed: 0,
             next: 0,
             names: session.join(place::OPEN),
             reserved: session.join(place::RESERVED),
@@ -150,13 +158,36 @@ impl Ofds {
         let _ = std::fs::remove_file(self.reservation(record));
     }
 
-    fn take(&mut self) -> Option<u32> {
+    /// A number for a description.
+    fn take(&mut self, records: &Records) -> Option<u32> {
+        // To look means to look at all threads: no more often than costs a process's
+        // threads for each description.
+        let worth_it = self.closed >= records.process_end || self.next == MAX_OFDS;
+        if self.free.is_empty() && worth_it {
+            self.look_who_rests(records);
+        }
         self.free.pop().or_else(|| {
             (self.next < MAX_OFDS).then(|| {
                 self.next += 1;
                 self.next - 1
             })
         })
+    }
+
+    /// The number is free once nobody is at work by it.
+    fn rest(&mut self, id: u32, record: u32) {
+        self.resting.push((id, record));
+        self.closed += 1;
+    }
+
+    /// Numbers are free of which nobody in `records` is at work on the files.
+    fn look_who_rests(&mut self, records: &Records) {
+        let busy = records.busy();
+        let free = self
+            .resting
+            .extract_if(.., |(_, record)| !busy.contains(record));
+        self.free.extend(free.map(|(id, _)| id));
+        self.closed = 0;
     }
 
     /// Opens the reservation under a name of its own. Without success the number is
@@ -593,7 +624,7 @@ impl Engine {
         flags: i32,
         empties: bool,
     ) -> Result<(u32, OwnedFd), i32> {
-        let Some(id) = self.ofds.take() else {
+        let Some(id) = self.ofds.take(&self.records) else {
             let most = MAX_OFDS as usize;
             return Err(self.is_at_limit(most, "files open at a time", "open", libc::ENFILE));
         };
@@ -703,8 +734,8 @@ impl Engine {
         if stream && at_told && !self.flow.is_final(FileId(ofd.inode)) {
             self.stats.told(ofd.inode, ofd.step, told);
         }
-        self.shared.ofd(id).generation.fetch_add(1, SeqCst);
-        self.ofds.free.push(id);
+        hazard::ends(&self.shared.ofd(id).generation);
+        self.ofds.rest(id, ofd.record);
         if ofd.writes() && self.shared.ofd(id).native.load(Relaxed) != 0 {
             self.records.adopt(ofd.record);
         }
@@ -836,4 +867,44 @@ impl Engine {
 /// A path's bytes.
 pub(super) fn bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::arena::Arena;
+    use super::super::shm::Shared;
+    use super::*;
+
+    /// Numbers for as many descriptions, each closed at once; whether `id` was one.
+    fn comes_again(ofds: &mut Ofds, records: &Records, id: u32, tries: u32) -> bool {
+        (0..tries).any(|_| {
+            let taken = ofds.take(records).unwrap();
+            ofds.rest(taken, 7);
+            taken == id
+        })
+    }
+
+    #[test]
+    fn a_call_on_a_description_closed_meanwhile_does_not_move_the_offset_of_another() {
+        let shared = Arc::new(Shared::create(wire::limits::CHUNK, 2, 1).unwrap());
+        let arena = Arc::new(Arena::new(Arc::clone(&shared)));
+        let mut records = Records::new(Arc::clone(&shared), arena);
+        records.process_end = 1;
+        shared.process(0).generation.store(1, SeqCst);
+        let slot = &shared.record(0).threads[5].hazard;
+        let mut ofds = Ofds::new(Path::new("/nowhere"));
+        let id = ofds.take(&records).unwrap();
+        hazard::enter_alone(slot, 3);
+        ofds.rest(id, 3);
+        assert!(!comes_again(&mut ofds, &records, id, 9));
+        hazard::leave(slot);
+        assert!(comes_again(&mut ofds, &records, id, 9), "it is lost");
+        assert!(
+            ofds.next <= 3,
+            "{} numbers for one description at a time",
+            ofds.next
+        );
+    }
 }

@@ -1,10 +1,10 @@
 //! File records (FCBs) of files whose content is in the cache, and the pages
 //! that they hold.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use wire::layout::{
     DIRECT, ENTRY_STORED, FILE_FAILED, FILE_FINAL, FILE_STREAM, MAP_ENTRIES, Piece, page_of,
@@ -507,23 +507,26 @@ impl Records {
 
     /// Copies from or to the file that are under way.
     pub(super) fn hazards(&self, record: u32) -> Vec<Hazard> {
-        let mut seen = Vec::new();
-        for process in 0..self.process_end.min(MAX_PROCESSES) {
-            if self
-                .shared
-                .process(process)
-                .generation
-                .load(Relaxed)
-                .is_multiple_of(2)
-            {
-                continue;
-            }
+        let slots = self.slots();
+        let of = |(process, thread, slot)| Some((process, thread, hazard::is_of(slot, record)?));
+        slots.filter_map(of).collect()
+    }
+
+    /// Files that somebody copies from or to.
+    pub(super) fn busy(&self) -> HashSet<u32> {
+        let slots = self.slots();
+        slots.filter_map(|(.., slot)| hazard::file(slot)).collect()
+    }
+
+    /// Hazard slots of all that live: process, thread, slot.
+    fn slots(&self) -> impl Iterator<Item = (u32, usize, &AtomicU64)> {
+        let is_alive =
+            |process: &u32| self.shared.process(*process).generation.load(Relaxed) % 2 == 1;
+        let processes = (0..self.process_end.min(MAX_PROCESSES)).filter(is_alive);
+        processes.flat_map(|process| {
             let threads = self.shared.record(process).threads.iter().enumerate();
-            seen.extend(threads.filter_map(|(thread, slot)| {
-                hazard::is_of(&slot.hazard, record).map(|hazard| (process, thread, hazard))
-            }));
-        }
-        seen
+            threads.map(move |(thread, slot)| (process, thread, &slot.hazard))
+        })
     }
 
     /// Whether that copy is under way still.

@@ -28,6 +28,10 @@ const ASKS: u32 = 64;
 /// Flags of `preadv2` and `pwritev2` that change nothing here.
 const HARMLESS: c_int = libc::RWF_HIPRI | libc::RWF_DSYNC | libc::RWF_SYNC;
 
+/// Another thread has closed the descriptor since it was looked up: an error
+/// number of no call.
+pub(super) const CLOSED: i32 = i32::MAX;
+
 /// Where a call reads or writes.
 #[derive(Clone, Copy)]
 pub(super) enum At {
@@ -51,7 +55,7 @@ fn read_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32>
     }
     loop {
         let hold = hold_for(target, at)?;
-        if target.file.elsewhere() != 0 {
+        if !is_plain(target) {
             drop(hold);
             match read_elsewhere(target, buffers, at)? {
                 Some(done) => return Ok(done),
@@ -74,6 +78,14 @@ fn read_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32>
                 continue;
             }
             done = rest::read(target, &hold, buffers, offset, done, n);
+            if !target.ofd.is_open() {
+                // There is no offset to move on, or it is another description's.
+                return if done == 0 {
+                    Err(CLOSED)
+                } else {
+                    Ok(done as isize)
+                };
+            }
         }
         has_read(target, at, offset, done);
         drop(hold);
@@ -89,9 +101,9 @@ fn read_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32>
 #[cold]
 #[inline(never)]
 fn read_elsewhere(target: Target, buffers: &impl Buffers, at: At) -> Result<Option<isize>, i32> {
-    mapped::wait_for_move(target)?;
+    wait_for_move(target)?;
     let hold = hold_for(target, at)?;
-    if target.file.elsewhere() != FILE_KERNEL {
+    if !is_kernels(target)? {
         return Ok(None);
     }
     let offset = read_offset(target, at);
@@ -201,6 +213,56 @@ fn hold_for(target: Target, at: At) -> Result<Hold, i32> {
     Hold::of_word(target.session, target.file.index, word)
 }
 
+/// Whether the bytes are in the arena, and the records that are held still those of
+/// the description.
+#[inline(always)]
+fn is_plain(target: Target) -> bool {
+    target.file.elsewhere() | target.ofd.change() == 0
+}
+
+/// [`mapped::wait_for_move`] of a file that is still the description's.
+fn wait_for_move(target: Target) -> Result<(), i32> {
+    if !target.ofd.is_open() {
+        return Err(CLOSED);
+    }
+    mapped::wait_for_move(target)
+}
+
+/// Whether the bytes are in the kernel's inode, under a hold.
+///
+/// # Errors
+/// [`CLOSED`].
+fn is_kernels(target: Target) -> Result<bool, i32> {
+    if !target.ofd.is_open() {
+        return Err(CLOSED);
+    }
+    Ok(target.file.elsewhere() == FILE_KERNEL)
+}
+
+/// What `$call` does on what `$fd` stands for; `$anew` when another thread has made
+/// that something else meanwhile. No function and no loop: either would put what is
+/// known of the descriptor into memory.
+macro_rules! on {
+    ($fd:expr, $target:ident => $call:expr, $anew:expr) => {
+        match target($fd) {
+            None => NOT_OURS,
+            Some($target) => match $call {
+                // SAFETY: the same arguments once more.
+                Err(CLOSED) => anew(|| unsafe { $anew }),
+                result => answer(result),
+            },
+        }
+    };
+}
+pub(super) use on;
+
+/// A call once more, out of the way of those that need no second time.
+#[cold]
+#[inline(never)]
+pub(super) fn anew(call: impl FnOnce() -> isize) -> isize {
+    call()
+}
+
 /// The access time as a file system mounted with `relatime` keeps it.
 #[inline(always)]
 fn note_access(target: Target) {
@@ -238,7 +300,7 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
     let (mut asked, mut asks) = (None, 0u32);
     loop {
         let hold = hold_for(target, at)?;
-        if target.file.elsewhere() != 0 {
+        if !is_plain(target) {
             drop(hold);
             match write_elsewhere(target, buffers, at)? {
                 Some(done) => return Ok(done),
@@ -291,9 +353,9 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
 fn write_elsewhere(target: Target, buffers: &impl Buffers, at: At) -> Result<Option<isize>, i32> {
     let mut asked = None;
     loop {
-        mapped::wait_for_move(target)?;
+        wait_for_move(target)?;
         let hold = hold_for(target, at)?;
-        if target.file.elsewhere() != FILE_KERNEL {
+        if !is_kernels(target)? {
             return Ok(None);
         }
         let (offset, n) = write_range(target, at, buffers.total())?;
@@ -456,10 +518,9 @@ fn pread_place(offset: i64) -> Result<At, i32> {
 /// The arguments must be valid for the system call of this name.
 #[inline(always)]
 pub(crate) unsafe fn read(fd: c_int, buf: *mut c_void, n: usize) -> isize {
-    match target(fd) {
-        Some(target) => answer(read_at(target, &One::new(buf, n), At::Offset)),
-        None => NOT_OURS,
-    }
+    on!(fd, target => {
+        read_at(target, &One::new(buf, n), At::Offset)
+    }, read(fd, buf, n))
 }
 
 /// As `write(2)`.
@@ -468,13 +529,9 @@ pub(crate) unsafe fn read(fd: c_int, buf: *mut c_void, n: usize) -> isize {
 /// The arguments must be valid for the system call of this name.
 #[inline(always)]
 pub(crate) unsafe fn write(fd: c_int, buf: *const c_void, n: usize) -> isize {
-    match target(fd) {
-        Some(target) => {
-            let at = write_place(target);
-            answer(write_at(target, &One::new(buf, n), at))
-        }
-        None => NOT_OURS,
-    }
+    on!(fd, target => {
+        write_at(target, &One::new(buf, n), write_place(target))
+    }, write(fd, buf, n))
 }
 
 /// As `pread(2)`.
@@ -483,11 +540,10 @@ pub(crate) unsafe fn write(fd: c_int, buf: *const c_void, n: usize) -> isize {
 /// The arguments must be valid for the system call of this name.
 #[inline(always)]
 pub(crate) unsafe fn pread64(fd: c_int, buf: *mut c_void, n: usize, offset: i64) -> isize {
-    let Some(target) = target(fd) else {
-        return NOT_OURS;
-    };
     let buffer = One::new(buf, n);
-    answer(pread_place(offset).and_then(|at| read_at(target, &buffer, at)))
+    on!(fd, target => {
+        pread_place(offset).and_then(|at| read_at(target, &buffer, at))
+    }, pread64(fd, buf, n, offset))
 }
 
 /// As `pwrite(2)`.
@@ -496,11 +552,10 @@ pub(crate) unsafe fn pread64(fd: c_int, buf: *mut c_void, n: usize, offset: i64)
 /// The arguments must be valid for the system call of this name.
 #[inline(always)]
 pub(crate) unsafe fn pwrite64(fd: c_int, buf: *const c_void, n: usize, offset: i64) -> isize {
-    let Some(target) = target(fd) else {
-        return NOT_OURS;
-    };
     let buffer = One::new(buf, n);
-    answer(pwrite_place(target, offset).and_then(|at| write_at(target, &buffer, at)))
+    on!(fd, target => {
+        pwrite_place(target, offset).and_then(|at| write_at(target, &buffer, at))
+    }, pwrite64(fd, buf, n, offset))
 }
 
 /// As `readv(2)`.
@@ -532,22 +587,25 @@ pub(crate) unsafe fn preadv2(
     offset: i64,
     flags: c_int,
 ) -> isize {
-    let Some(target) = target(fd) else {
+    if target(fd).is_none() {
         return NOT_OURS;
-    };
+    }
     if flags & !HARMLESS != 0 {
         return answer(Err(libc::EOPNOTSUPP));
     }
     let mut buffers = Many::new();
     // SAFETY: the caller's own promises.
     let filled = unsafe { buffers.fill(iov, count) };
-    answer(filled.and_then(|()| {
+    if let Err(error) = filled {
+        return answer(Err(error));
+    }
+    on!(fd, target => {
         let at = match offset {
-            -1 => At::Offset,
-            _ => pread_place(offset)?,
+            -1 => Ok(At::Offset),
+            _ => pread_place(offset),
         };
-        read_at(target, &buffers, at)
-    }))
+        at.and_then(|at| read_at(target, &buffers, at))
+    }, preadv2(fd, iov, count, offset, flags))
 }
 
 /// As `pwritev2(2)`; offset -1: at the description's.
@@ -561,21 +619,24 @@ pub(crate) unsafe fn pwritev2(
     offset: i64,
     flags: c_int,
 ) -> isize {
-    let Some(target) = target(fd) else {
+    if target(fd).is_none() {
         return NOT_OURS;
-    };
+    }
     if flags & !(HARMLESS | libc::RWF_APPEND) != 0 {
         return answer(Err(libc::EOPNOTSUPP));
     }
     let mut buffers = Many::new();
     // SAFETY: the caller's own promises.
     let filled = unsafe { buffers.fill(iov, count) };
-    answer(filled.and_then(|()| {
+    if let Err(error) = filled {
+        return answer(Err(error));
+    }
+    on!(fd, target => {
         let at = match offset {
-            _ if flags & libc::RWF_APPEND != 0 => At::End,
-            -1 => write_place(target),
-            _ => pwrite_place(target, offset)?,
+            _ if flags & libc::RWF_APPEND != 0 => Ok(At::End),
+            -1 => Ok(write_place(target)),
+            _ => pwrite_place(target, offset),
         };
-        write_at(target, &buffers, at)
-    }))
+        at.and_then(|at| write_at(target, &buffers, at))
+    }, pwritev2(fd, iov, count, offset, flags))
 }

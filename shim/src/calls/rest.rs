@@ -28,7 +28,7 @@ pub(super) fn fetch(target: Target, offset: u64, n: usize) -> Result<(), i32> {
 
 /// Whether the file is where it was when the pages were held last.
 fn is_here(target: Target) -> bool {
-    target.file.elsewhere() == 0 && target.alive().is_ok()
+    target.ofd.is_open() && target.file.elsewhere() == 0 && target.alive().is_ok()
 }
 
 /// Goes on with a read of `n` bytes at `offset`, of which `done` are done. Bytes

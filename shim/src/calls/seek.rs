@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use wire::layout::{FILE_KERNEL, WAIT_NEVER};
 
 use super::NOT_OURS;
+use super::io::{CLOSED, anew, on};
 use super::mapped;
 use super::target::{Target, answer, target};
 use crate::threads::Hold;
@@ -16,10 +17,7 @@ use crate::threads::Hold;
 /// None beyond what the caller of any call promises.
 #[inline(always)]
 pub(crate) unsafe fn lseek(fd: c_int, offset: i64, whence: c_int) -> isize {
-    match target(fd) {
-        Some(target) => answer(seek(target, offset, whence)),
-        None => NOT_OURS,
-    }
+    on!(fd, target => seek(target, offset, whence), lseek(fd, offset, whence))
 }
 
 fn seek(target: Target, offset: i64, whence: c_int) -> Result<isize, i32> {
@@ -46,6 +44,9 @@ fn seek(target: Target, offset: i64, whence: c_int) -> Result<isize, i32> {
 fn move_to(target: Target, to: impl FnOnce(i64) -> Option<i64>) -> Result<isize, i32> {
     let word = &target.ofd.sync.word;
     let hold = Hold::of_word(target.session, target.file.index, word)?;
+    if !target.ofd.is_open() {
+        return Err(CLOSED);
+    }
     let now = target.ofd.sync.offset.load(Relaxed).cast_signed();
     let new = to(now).ok_or(libc::EOVERFLOW)?;
     if new < 0 {

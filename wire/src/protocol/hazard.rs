@@ -50,6 +50,12 @@ pub fn is_of<W: Word<u64>>(slot: &W, file: u32) -> Option<u64> {
     (now as u32 == file.wrapping_add(1)).then_some(now)
 }
 
+/// The file that a slot holds now, if any. As [`is_of`].
+#[inline(always)]
+pub fn file<W: Word<u64>>(slot: &W) -> Option<u32> {
+    (slot.load(SeqCst) as u32).checked_sub(1)
+}
+
 /// Whether the operation that [`is_of`] has seen is under way still. After `false`
 /// all that it did is seen.
 #[inline(always)]
@@ -57,12 +63,12 @@ pub fn is_under_way<W: Word<u64>>(slot: &W, seen: u64) -> bool {
     slot.load(SeqCst) == seen
 }
 
-/// Whether the description that a call is on, of `generation`, is the one that it
-/// was; to be asked under a hazard of its file. After `true` neither its records nor
-/// its file's are given to others before the hazard is gone.
+/// 0 if the description that a call is on, of `generation`, is the one that it was;
+/// to be asked under a hazard of its file. After 0 neither its records nor its file's
+/// are given to others before the hazard is gone.
 #[inline(always)]
-pub fn is_still<W: Word<u32>>(word: &W, generation: u32) -> bool {
-    word.load(Relaxed) == generation
+pub fn change<W: Word<u32>>(word: &W, generation: u32) -> u32 {
+    word.load(Relaxed) ^ generation
 }
 
 /// The description is no more. Its records and those of its file may be used again

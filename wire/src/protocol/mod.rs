@@ -51,8 +51,6 @@ pub trait Word<T> {
     /// A full barrier, right after a `SeqCst` change of a word by this thread. On
     /// x86-64 that change is the barrier, and this costs nothing.
     fn barrier_after_change();
-    /// A full barrier.
-    fn barrier();
 }
 
 macro_rules! word {
@@ -103,10 +101,6 @@ macro_rules! word {
             #[inline(always)]
             fn barrier_after_change() {
                 barrier_after_change();
-            }
-            #[inline(always)]
-            fn barrier() {
-                core::sync::atomic::fence(Ordering::SeqCst);
             }
         }
     };

@@ -37,7 +37,7 @@ impl<S: Strength> World<S> {
             return;
         }
         hazard::enter_alone(&self.slots[0], FILE);
-        if !looks_again || hazard::is_still(&self.generation, 1) {
+        if !looks_again || hazard::change(&self.generation, 1) == 0 {
             self.page.write(MINE);
         }
         hazard::leave(&self.slots[0]);

@@ -94,9 +94,6 @@ macro_rules! word {
             // The checker takes `SeqCst` accesses for acquire and release, so that
             // each barrier that is needed must be written down.
             fn barrier_after_change() {
-                Self::barrier();
-            }
-            fn barrier() {
                 if S::BARRIERS {
                     fence(Ordering::SeqCst);
                 }
