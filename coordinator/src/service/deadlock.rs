@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::engine::Engine;
+use super::outside;
 use super::proc_scan;
 use super::processes::Process;
 use super::snapshot::DataWait;
@@ -69,7 +70,8 @@ impl Engine {
             PATIENCE
         };
         if now.duration_since(since) >= patience {
-            if self.has_busy_outsider() {
+            let can_wake = outside::can_wake(&self.session_processes(), cycle.is_some());
+            if can_wake || self.has_busy_outsider() {
                 self.quiet.since = None;
                 return;
             }

@@ -23,6 +23,7 @@ mod libraries;
 mod members;
 mod names;
 mod opens;
+mod outside;
 mod proc_scan;
 mod processes;
 mod programs;
