@@ -2,14 +2,12 @@
 //! way would else publish bytes whose pages are gone, so that the file shows zeros
 //! in their place.
 //!
-//! As for a move ([`FILE_MOVING`]) no new copy starts from the first attempt on;
+//! As for a move (`FILE_MOVING`) no new copy starts from the first attempt on;
 //! when those that are under way have ended, the file can be cut.
 
 use std::time::{Duration, Instant};
 
-use std::sync::atomic::Ordering::SeqCst;
-
-use wire::layout::FILE_MOVING;
+use wire::protocol::moving;
 
 use super::records::{Hazard, Records};
 
@@ -31,7 +29,7 @@ impl Records {
         let known = self.cuts.remove(&record);
         let mut under_way = known.map_or_else(
             || {
-                self.set_flags(record, FILE_MOVING);
+                moving::hold(&self.shared.file(record).flags);
                 self.hazards(record)
             },
             |cut| cut.under_way,
@@ -48,8 +46,7 @@ impl Records {
     /// Lets copies start again.
     pub(super) fn let_go(&mut self, record: u32) {
         self.cuts.remove(&record);
-        let file = self.shared.file(record);
-        file.flags.fetch_and(!FILE_MOVING, SeqCst);
+        moving::let_go(&self.shared.file(record).flags, false);
         self.shared.wake_file(record);
     }
 
@@ -70,7 +67,9 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::Ordering::SeqCst;
 
+    use wire::layout::FILE_MOVING;
     use wire::limits::CHUNK;
 
     use super::super::arena::Arena;

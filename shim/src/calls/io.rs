@@ -70,31 +70,44 @@ fn read_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32>
                 AtLimit::More => continue,
             }
         };
-        let mut done = fill(target, buffers, offset, 0, n);
+        let done = fill(target, buffers, offset, 0, n);
         if done < n {
             if done == 0 && target.file.is_stored(target.session, offset) {
                 drop(hold);
                 rest::fetch(target, offset, n)?;
                 continue;
             }
-            done = rest::read(target, &hold, buffers, offset, done, n);
-            if !target.ofd.is_open() {
-                // There is no offset to move on, or it is another description's.
-                return if done == 0 {
-                    Err(CLOSED)
-                } else {
-                    Ok(done as isize)
-                };
-            }
+            return read_rest(target, &hold, buffers, at, (offset, done, n));
         }
         has_read(target, at, offset, done);
         drop(hold);
-        if done == 0 {
-            return Err(libc::EFAULT);
-        }
         note_access(target);
         return Ok(done as isize);
     }
+}
+
+/// The rest of [`read_at`] where not all is in the cache, or the memory is bad.
+#[cold]
+#[inline(never)]
+fn read_rest(
+    target: Target,
+    hold: &Hold,
+    buffers: &impl Buffers,
+    at: At,
+    (offset, done, n): (u64, usize, usize),
+) -> Result<isize, i32> {
+    let done = rest::read(target, hold, buffers, offset, done, n);
+    if target.ofd.is_open() {
+        has_read(target, at, offset, done);
+    } else if done == 0 {
+        // There is no offset to move on, or it is another description's.
+        return Err(CLOSED);
+    }
+    if done == 0 {
+        return Err(libc::EFAULT);
+    }
+    note_access(target);
+    Ok(done as isize)
 }
 
 /// [`read_at`] of a file whose bytes are not in the arena; `None`: they are.
