@@ -15,17 +15,18 @@ pub(crate) const MAX_COUNT: usize = 0x7fff_f000;
 /// Most buffers of one call (`UIO_MAXIOV`).
 const MAX_BUFFERS: usize = 1024;
 
-/// The caller's memory.
-pub(crate) trait Buffers {
+/// The caller's memory. By value, for the reason that `Target` is.
+pub(crate) trait Buffers: Copy {
     /// Bytes in all, at most [`MAX_COUNT`].
-    fn total(&self) -> usize;
+    fn total(self) -> usize;
 
     /// Calls `each` with address and length of each part of the first `n`
     /// bytes, until it copies less than it was given. Bytes copied.
-    fn walk(&self, n: usize, each: impl FnMut(*mut u8, usize) -> usize) -> usize;
+    fn walk(self, n: usize, each: impl FnMut(*mut u8, usize) -> usize) -> usize;
 }
 
 /// One buffer.
+#[derive(Clone, Copy)]
 pub(crate) struct One {
     at: *mut u8,
     length: usize,
@@ -44,12 +45,12 @@ impl One {
 
 impl Buffers for One {
     #[inline(always)]
-    fn total(&self) -> usize {
+    fn total(self) -> usize {
         self.length
     }
 
     #[inline(always)]
-    fn walk(&self, n: usize, mut each: impl FnMut(*mut u8, usize) -> usize) -> usize {
+    fn walk(self, n: usize, mut each: impl FnMut(*mut u8, usize) -> usize) -> usize {
         each(self.at, n)
     }
 }
@@ -112,12 +113,12 @@ impl Many {
     }
 }
 
-impl Buffers for Many {
-    fn total(&self) -> usize {
+impl Buffers for &Many {
+    fn total(self) -> usize {
         self.total
     }
 
-    fn walk(&self, n: usize, mut each: impl FnMut(*mut u8, usize) -> usize) -> usize {
+    fn walk(self, n: usize, mut each: impl FnMut(*mut u8, usize) -> usize) -> usize {
         let mut done = 0usize;
         for one in self.parts() {
             let part = one.iov_len.min(n.wrapping_sub(done));

@@ -47,7 +47,7 @@ pub(super) enum At {
 
 /// Reads at `at`.
 #[inline(always)]
-fn read_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32> {
+fn read_at(target: Target, buffers: impl Buffers, at: At) -> Result<isize, i32> {
     target.readable()?;
     let n = buffers.total();
     if n == 0 {
@@ -77,7 +77,7 @@ fn read_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32>
                 rest::fetch(target, offset, n)?;
                 continue;
             }
-            return read_rest(target, &hold, buffers, at, (offset, done, n));
+            return read_rest(target, hold, buffers, at, (offset, done, n));
         }
         has_read(target, at, offset, done);
         drop(hold);
@@ -91,12 +91,12 @@ fn read_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32>
 #[inline(never)]
 fn read_rest(
     target: Target,
-    hold: &Hold,
-    buffers: &impl Buffers,
+    hold: Hold,
+    buffers: impl Buffers,
     at: At,
     (offset, done, n): (u64, usize, usize),
 ) -> Result<isize, i32> {
-    let done = rest::read(target, hold, buffers, offset, done, n);
+    let done = rest::read(target, &hold, buffers, offset, done, n);
     if target.ofd.is_open() {
         has_read(target, at, offset, done);
     } else if done == 0 {
@@ -113,7 +113,7 @@ fn read_rest(
 /// [`read_at`] of a file whose bytes are not in the arena; `None`: they are.
 #[cold]
 #[inline(never)]
-fn read_elsewhere(target: Target, buffers: &impl Buffers, at: At) -> Result<Option<isize>, i32> {
+fn read_elsewhere(target: Target, buffers: impl Buffers, at: At) -> Result<Option<isize>, i32> {
     wait_for_move(target)?;
     let hold = hold_for(target, at)?;
     if !is_kernels(target)? {
@@ -170,7 +170,7 @@ fn has_read(target: Target, at: At, offset: u64, done: usize) {
 #[inline(always)]
 pub(super) fn fill(
     target: Target,
-    buffers: &impl Buffers,
+    buffers: impl Buffers,
     offset: u64,
     from: usize,
     n: usize,
@@ -187,7 +187,7 @@ pub(super) fn fill(
 /// [`Buffers::walk`] from byte `from` on. Bytes copied, with those.
 #[inline(always)]
 fn beyond(
-    buffers: &impl Buffers,
+    buffers: impl Buffers,
     from: usize,
     n: usize,
     mut each: impl FnMut(*mut u8, usize) -> usize,
@@ -304,7 +304,7 @@ fn set_access(target: Target, accessed: i64) {
 
 /// Writes at `at`.
 #[inline(always)]
-fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32> {
+fn write_at(target: Target, buffers: impl Buffers, at: At) -> Result<isize, i32> {
     target.writable()?;
     let wanted = buffers.total();
     if wanted == 0 {
@@ -346,11 +346,9 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
         hold.writes(offset, offset.wrapping_add(ready as u64));
         let done = take(target, buffers, offset, 0, ready);
         let told = has_written(target, &hold, at, offset, done);
-        let done = if done == ready && ready < n {
-            rest::write(target, &hold, buffers, at, (offset, done, n), told)
-        } else {
-            done
-        };
+        if done == ready && ready < n {
+            return write_rest(target, hold, buffers, at, (offset, done, n), told);
+        }
         drop(hold);
         if done == 0 {
             return Err(libc::EFAULT);
@@ -360,10 +358,27 @@ fn write_at(target: Target, buffers: &impl Buffers, at: At) -> Result<isize, i32
     }
 }
 
+/// The rest of [`write_at`] where not all pages were there at once.
+#[cold]
+#[inline(never)]
+fn write_rest(
+    target: Target,
+    hold: Hold,
+    buffers: impl Buffers,
+    at: At,
+    (offset, done, n): (u64, usize, usize),
+    told: Told,
+) -> Result<isize, i32> {
+    let done = rest::write(target, &hold, buffers, at, (offset, done, n), told);
+    drop(hold);
+    tell(told, target, offset, offset.wrapping_add(done as u64))?;
+    Ok(done as isize)
+}
+
 /// [`write_at`] of a file whose bytes are not in the arena; `None`: they are.
 #[cold]
 #[inline(never)]
-fn write_elsewhere(target: Target, buffers: &impl Buffers, at: At) -> Result<Option<isize>, i32> {
+fn write_elsewhere(target: Target, buffers: impl Buffers, at: At) -> Result<Option<isize>, i32> {
     let mut asked = None;
     loop {
         wait_for_move(target)?;
@@ -431,7 +446,7 @@ pub(super) fn has_written(target: Target, hold: &Hold, at: At, offset: u64, done
 #[inline(always)]
 pub(super) fn take(
     target: Target,
-    buffers: &impl Buffers,
+    buffers: impl Buffers,
     offset: u64,
     from: usize,
     n: usize,
@@ -532,7 +547,7 @@ fn pread_place(offset: i64) -> Result<At, i32> {
 #[inline(always)]
 pub(crate) unsafe fn read(fd: c_int, buf: *mut c_void, n: usize) -> isize {
     on!(fd, target => {
-        read_at(target, &One::new(buf, n), At::Offset)
+        read_at(target, One::new(buf, n), At::Offset)
     }, read(fd, buf, n))
 }
 
@@ -543,7 +558,7 @@ pub(crate) unsafe fn read(fd: c_int, buf: *mut c_void, n: usize) -> isize {
 #[inline(always)]
 pub(crate) unsafe fn write(fd: c_int, buf: *const c_void, n: usize) -> isize {
     on!(fd, target => {
-        write_at(target, &One::new(buf, n), write_place(target))
+        write_at(target, One::new(buf, n), write_place(target))
     }, write(fd, buf, n))
 }
 
@@ -555,7 +570,7 @@ pub(crate) unsafe fn write(fd: c_int, buf: *const c_void, n: usize) -> isize {
 pub(crate) unsafe fn pread64(fd: c_int, buf: *mut c_void, n: usize, offset: i64) -> isize {
     let buffer = One::new(buf, n);
     on!(fd, target => {
-        pread_place(offset).and_then(|at| read_at(target, &buffer, at))
+        pread_place(offset).and_then(|at| read_at(target, buffer, at))
     }, pread64(fd, buf, n, offset))
 }
 
@@ -567,7 +582,7 @@ pub(crate) unsafe fn pread64(fd: c_int, buf: *mut c_void, n: usize, offset: i64)
 pub(crate) unsafe fn pwrite64(fd: c_int, buf: *const c_void, n: usize, offset: i64) -> isize {
     let buffer = One::new(buf, n);
     on!(fd, target => {
-        pwrite_place(target, offset).and_then(|at| write_at(target, &buffer, at))
+        pwrite_place(target, offset).and_then(|at| write_at(target, buffer, at))
     }, pwrite64(fd, buf, n, offset))
 }
 

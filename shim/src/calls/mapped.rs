@@ -59,7 +59,7 @@ pub(crate) fn ready(
 #[cold]
 pub(crate) fn fill(
     target: Target,
-    buffers: &impl Buffers,
+    buffers: impl Buffers,
     offset: u64,
     n: usize,
 ) -> Result<usize, i32> {
@@ -76,7 +76,7 @@ pub(crate) fn fill(
 #[cold]
 pub(crate) fn take(
     target: Target,
-    buffers: &impl Buffers,
+    buffers: impl Buffers,
     offset: u64,
     n: usize,
 ) -> Result<usize, i32> {
@@ -87,7 +87,7 @@ pub(crate) fn take(
 }
 
 fn each(
-    buffers: &impl Buffers,
+    buffers: impl Buffers,
     offset: u64,
     n: usize,
     call: impl Fn(*mut u8, usize, u64) -> isize,

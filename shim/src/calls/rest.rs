@@ -38,7 +38,7 @@ fn is_here(target: Target) -> bool {
 pub(super) fn read(
     target: Target,
     hold: &Hold,
-    buffers: &impl Buffers,
+    buffers: impl Buffers,
     offset: u64,
     done: usize,
     n: usize,
@@ -73,7 +73,7 @@ pub(super) fn read(
 pub(super) fn write(
     target: Target,
     hold: &Hold,
-    buffers: &impl Buffers,
+    buffers: impl Buffers,
     place: At,
     (offset, done, n): (u64, usize, usize),
     told: Told,

@@ -5,6 +5,7 @@ use core::hint::spin_loop;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use wire::layout::WAIT_NEVER;
+use wire::message::OfdId;
 use wire::protocol::stream::Found;
 
 use crate::descriptors::{self, Kind};
@@ -14,7 +15,8 @@ use crate::{attach, clock, control, futex, threads};
 /// Longest spin before a waiter sleeps, ns.
 const SPIN: u64 = 10_000;
 
-/// A taken-over file as a descriptor shows it.
+/// A taken-over file as a descriptor shows it. Handed on by value everywhere: what
+/// a reference leads to lies in memory, and a short call is mostly that.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
     /// The session's memory.
@@ -34,10 +36,14 @@ pub(crate) fn target(fd: c_int) -> Option<Target> {
         return None;
     };
     let session = Session::get()?;
-    match descriptors::ofd_of(session, id, generation) {
-        Some(ofd) => with_file(session, ofd, fd),
-        None => asked_again(session, fd),
-    }
+    let ofd = match descriptors::ofd_of(session, id, generation) {
+        Some(ofd) => ofd,
+        None => {
+            let OfdId { id, generation } = asked_again(fd)?;
+            descriptors::ofd_of(session, id, generation)?
+        }
+    };
+    with_file(session, ofd, fd)
 }
 
 #[inline(always)]
@@ -59,15 +65,15 @@ pub(super) fn of_description(fd: c_int, ofd: Ofd) -> Option<Target> {
     with_file(Session::get()?, ofd, fd)
 }
 
-/// [`target`] of a descriptor that was closed without our knowledge.
+/// What a descriptor stands for that was closed without our knowledge.
 #[cold]
-fn asked_again(session: Session, fd: c_int) -> Option<Target> {
+fn asked_again(fd: c_int) -> Option<OfdId> {
     let kind = descriptors::ask(fd);
     descriptors::set(fd, kind);
-    let Kind::Ofd { id, generation } = kind else {
-        return None;
-    };
-    with_file(session, descriptors::ofd_of(session, id, generation)?, fd)
+    match kind {
+        Kind::Ofd { id, generation } => Some(OfdId { id, generation }),
+        _ => None,
+    }
 }
 
 /// What a read that has come to the limit is told.
@@ -84,7 +90,7 @@ impl Target {
     /// # Errors
     /// `EIO`.
     #[inline(always)]
-    pub(crate) fn alive(&self) -> Result<(), i32> {
+    pub(crate) fn alive(self) -> Result<(), i32> {
         if self.session.is_dead() {
             return Err(libc::EIO);
         }
@@ -96,7 +102,7 @@ impl Target {
     /// # Errors
     /// `EIO`, `EBADF`.
     #[inline(always)]
-    pub(crate) fn readable(&self) -> Result<(), i32> {
+    pub(crate) fn readable(self) -> Result<(), i32> {
         self.alive()?;
         self.ofd.is_readable().then_some(()).ok_or(libc::EBADF)
     }
@@ -106,14 +112,14 @@ impl Target {
     /// # Errors
     /// `EIO`, `EBADF`.
     #[inline(always)]
-    pub(crate) fn writable(&self) -> Result<(), i32> {
+    pub(crate) fn writable(self) -> Result<(), i32> {
         self.alive()?;
         self.ofd.is_writable().then_some(()).ok_or(libc::EBADF)
     }
 
     /// Where reads end for now.
     #[inline(always)]
-    pub(crate) fn limit(&self) -> u64 {
+    pub(crate) fn limit(self) -> u64 {
         self.file.limit(self.ofd.wait())
     }
 
@@ -123,7 +129,7 @@ impl Target {
     /// `EIO` when the file's producer failed or the coordinator died,
     /// `EDEADLK` when nobody would ever write.
     #[cold]
-    pub(crate) fn at_limit(&self, offset: u64) -> Result<AtLimit, i32> {
+    pub(crate) fn at_limit(self, offset: u64) -> Result<AtLimit, i32> {
         let decided = self.decided(offset)?;
         if let Some(verdict) = decided {
             return Ok(verdict);
@@ -141,7 +147,7 @@ impl Target {
     ///
     /// # Errors
     /// As [`Target::at_limit`].
-    pub(crate) fn wait_final(&self) -> Result<(), i32> {
+    pub(crate) fn wait_final(self) -> Result<(), i32> {
         while self.ofd.wait() != WAIT_NEVER && !self.file.is_final() {
             // No offset is reached by bytes alone.
             self.at_limit(u64::MAX)?;
@@ -150,7 +156,7 @@ impl Target {
     }
 
     /// Whether it is known what a read at `offset` finds.
-    fn decided(&self, offset: u64) -> Result<Option<AtLimit>, i32> {
+    fn decided(self, offset: u64) -> Result<Option<AtLimit>, i32> {
         self.alive()?;
         match self.file.stream().found(self.ofd.wait(), offset) {
             Some(Found::More) => Ok(Some(AtLimit::More)),
@@ -162,7 +168,7 @@ impl Target {
     }
 
     /// Looks for a while: a busy producer is faster than a sleep.
-    fn spin(&self, offset: u64, start: u64) -> Result<Option<AtLimit>, i32> {
+    fn spin(self, offset: u64, start: u64) -> Result<Option<AtLimit>, i32> {
         if !self.session.may_spin() {
             return Ok(None);
         }
@@ -181,7 +187,7 @@ impl Target {
     }
 
     /// Sleeps until it is decided.
-    fn sleep(&self, offset: u64, start: u64) -> Result<AtLimit, i32> {
+    fn sleep(self, offset: u64, start: u64) -> Result<AtLimit, i32> {
         let me = threads::me()?;
         let (record, stream) = (me.record, self.file.stream());
         record.waits_at.store(offset, Relaxed);
@@ -211,7 +217,7 @@ impl Target {
 
     /// Wakes those who sleep on the file's word.
     #[cold]
-    pub(crate) fn wake(&self) {
+    pub(crate) fn wake(self) {
         futex::wake(&self.file.sync.wake, i32::MAX);
     }
 }
