@@ -47,11 +47,30 @@ pub(crate) fn me() -> Result<Me, i32> {
             });
         }
     }
-    join()
+    match join_in_registers() {
+        (Some(record), packed) => Ok(Me {
+            record,
+            index: (packed >> 32) as u32,
+            tag: packed as u32,
+        }),
+        (None, error) => Err(error as i32),
+    }
+}
+
+/// [`join`] with a result that needs no memory, which the short way would have to
+/// use as well: the record, index and tag; or an error number.
+#[cold]
+fn join_in_registers() -> (Option<&'static ThreadRecord>, u64) {
+    match join() {
+        Ok(me) => {
+            let packed = (u64::from(me.index) << 32) | u64::from(me.tag);
+            (Some(me.record), packed)
+        }
+        Err(error) => (None, error as u64),
+    }
 }
 
 /// [`me`] the first time.
-#[cold]
 fn join() -> Result<Me, i32> {
     attach::ensure()?;
     let live = live().ok_or(libc::EIO)?;
@@ -144,9 +163,11 @@ impl Hold {
         let me = me()?;
         let critical = Critical::enter();
         enter_record(me, file);
-        if !owner::take(word, me.tag) {
-            return Self::contended(session, me, file, word, critical);
-        }
+        let critical = if owner::take(word, me.tag) {
+            critical
+        } else {
+            Self::contended(session, me, file, word, critical)?
+        };
         Ok(Self {
             me,
             word: Some(word),
@@ -154,6 +175,7 @@ impl Hold {
         })
     }
 
+    /// Takes a word that somebody has: the section in which it is had.
     #[cold]
     fn contended(
         session: Session,
@@ -161,15 +183,11 @@ impl Hold {
         file: u32,
         word: &'static AtomicU32,
         critical: Critical,
-    ) -> Result<Self, i32> {
+    ) -> Result<Critical, i32> {
         let (mut critical, mut waited) = (critical, false);
         loop {
             let Err(seen) = owner::contend(session, word, me.tag, waited) else {
-                return Ok(Self {
-                    me,
-                    word: Some(word),
-                    _critical: critical,
-                });
+                return Ok(critical);
             };
             leave_record(me);
             drop(critical);
