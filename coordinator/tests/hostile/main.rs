@@ -1,6 +1,7 @@
 //! Clients that break the rules, by malice or by a bug: the coordinator goes on
 //! serving, in bounded memory and time, and other sessions notice nothing.
 
+mod admin;
 mod corpus;
 mod line;
 mod memory;
