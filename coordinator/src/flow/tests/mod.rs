@@ -3,5 +3,6 @@
 mod explore;
 mod model;
 mod naive;
+mod pair;
 mod rules;
 mod support;

@@ -2,13 +2,14 @@
 //! after each event everything is worked out again from the bare facts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash;
+use std::sync::Arc;
 
-use capio_specs::{CommitRule, FiringRule};
+use capio_specs::{CommitRule, FiringRule, PathRules, StepIndex};
 
 use super::support::Table;
 use crate::flow::{
-    Ending, FailurePolicy, FileId, FileKind, Missing, Reading, Resolution, Rules, StepId, WaitFor,
-    WaitId,
+    Ending, FailurePolicy, FileId, FileKind, Missing, Reading, Resolution, StepId, WaitFor, WaitId,
 };
 
 #[derive(Clone, Debug)]
@@ -29,26 +30,30 @@ pub(super) enum Event {
     Cancel(WaitId),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Fate {
     Open,
     Final,
     Failed(StepId),
 }
 
+#[derive(Clone, Hash)]
 pub(super) struct Object {
     pub(super) kind: FileKind,
     creator: Option<StepId>,
     pub(super) fate: Fate,
-    /// The name it had last.
+    /// The name it had last, if it has none.
     last: Vec<u8>,
+    /// Who has it open for writing, once for each time, in order.
     pub(super) open: Vec<StepId>,
+    /// Whose closes it has had, in order.
     closed: Vec<StepId>,
     opened_by: BTreeSet<StepId>,
 }
 
+#[derive(Clone)]
 pub(super) struct Naive {
-    table: Table,
+    table: Arc<Table>,
     policy: FailurePolicy,
     pub(super) ended: BTreeMap<StepId, Ending>,
     pub(super) names: BTreeMap<Vec<u8>, FileId>,
@@ -56,6 +61,43 @@ pub(super) struct Naive {
     once_final: BTreeSet<Vec<u8>>,
     pub(super) waits: BTreeMap<WaitId, (StepId, WaitFor)>,
     pub(super) released: BTreeSet<(WaitId, Resolution)>,
+}
+
+/// A set of steps, by number.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Steps(u32);
+
+impl Steps {
+    fn of(indices: &[StepIndex]) -> Self {
+        Self(indices.iter().fold(0, |set, step| set | 1 << step.0))
+    }
+
+    fn with(self, step: Option<StepId>) -> Self {
+        Self(step.map_or(self.0, |step| self.0 | 1 << step.0))
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    fn without(self, step: StepId) -> Self {
+        Self(self.0 & !(1 << step.0))
+    }
+
+    pub(super) fn contains(self, step: StepId) -> bool {
+        self.0 & 1 << step.0 != 0
+    }
+
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The first first.
+    fn iter(self) -> impl Iterator<Item = StepId> {
+        (0..u32::BITS)
+            .map(StepId)
+            .filter(move |step| self.contains(*step))
+    }
 }
 
 impl Resolution {
@@ -82,7 +124,7 @@ impl Ord for Resolution {
 }
 
 impl Naive {
-    pub(super) fn new(table: Table, policy: FailurePolicy) -> Self {
+    pub(super) fn new(table: Arc<Table>, policy: FailurePolicy) -> Self {
         Self {
             table,
             policy,
@@ -93,6 +135,17 @@ impl Naive {
             waits: BTreeMap::new(),
             released: BTreeSet::new(),
         }
+    }
+
+    /// All that the future hangs on, for telling states apart.
+    pub(super) fn facts(&self) -> impl Hash + use<'_> {
+        (
+            &self.ended,
+            &self.names,
+            &self.objects,
+            &self.once_final,
+            &self.waits,
+        )
     }
 
     pub(super) fn happen(&mut self, event: &Event) {
@@ -139,11 +192,14 @@ impl Naive {
             Event::Opened(id, step) => {
                 let object = self.objects.get_mut(&id).unwrap();
                 object.open.push(step);
+                object.open.sort_unstable();
                 object.opened_by.insert(step);
             }
             Event::Closed(id, step) => {
                 self.close(id, step);
-                self.objects.get_mut(&id).unwrap().closed.push(step);
+                let closed = &mut self.objects.get_mut(&id).unwrap().closed;
+                closed.push(step);
+                closed.sort_unstable();
             }
             Event::Died(id, step) => self.close(id, step),
             Event::Forgotten(id) => {
@@ -179,13 +235,19 @@ impl Naive {
 
     fn give(&mut self, path: Vec<u8>, id: FileId) {
         self.once_final.remove(&path);
+        if let Some(object) = self.objects.get_mut(&id) {
+            object.last.clear();
+        }
         self.names.insert(path, id);
     }
 
     fn take(&mut self, path: &[u8]) {
         if let Some(id) = self.names.remove(path) {
+            let named = self.names.values().any(|file| *file == id);
             let object = self.objects.get_mut(&id).unwrap();
-            object.last = path.to_vec();
+            if !named {
+                object.last = path.to_vec();
+            }
             if object.fate == Fate::Final {
                 self.once_final.insert(path.to_vec());
             }
@@ -218,10 +280,12 @@ impl Naive {
     fn judge_all(&mut self) {
         let ids: Vec<FileId> = self.objects.keys().copied().collect();
         // Dependencies may become final one after the other.
-        for _ in 0..=ids.len() {
+        let mut more = true;
+        while std::mem::take(&mut more) {
             for &id in &ids {
                 if self.objects[&id].fate == Fate::Open && self.is_met(id) {
                     self.objects.get_mut(&id).unwrap().fate = Fate::Final;
+                    more = true;
                 }
             }
         }
@@ -242,7 +306,7 @@ impl Naive {
         let by_end = self.rule_paths(id).iter().any(|path| {
             self.writers(id, path)
                 .iter()
-                .all(|step| self.ended.get(step) == Some(&Ending::Success))
+                .all(|step| self.ended.get(&step) == Some(&Ending::Success))
         });
         by_rule || (by_end && self.hands(id).is_none())
     }
@@ -252,7 +316,7 @@ impl Naive {
         let object = &self.objects[&id];
         let failed = self
             .all_writers(id)
-            .into_iter()
+            .iter()
             .filter(|step| self.has_failed(*step));
         failed
             .filter(|step| object.creator == Some(*step) || object.opened_by.contains(step))
@@ -264,8 +328,8 @@ impl Naive {
             return Some(step);
         }
         let all = self.all_writers(id);
-        let over = all.iter().all(|step| self.ended.contains_key(step));
-        let failed = all.into_iter().filter(|step| self.has_failed(*step)).min();
+        let over = all.iter().all(|step| self.ended.contains_key(&step));
+        let failed = all.iter().find(|step| self.has_failed(*step));
         failed.filter(|_| over)
     }
 
@@ -294,23 +358,37 @@ impl Naive {
     fn rule_met(&self, id: FileId, path: &[u8]) -> bool {
         let object = &self.objects[&id];
         let directory = object.kind == FileKind::Directory;
-        match self.table.rules_for(path).commit {
+        match self.commit_rule(path) {
             CommitRule::OnTermination => false,
             CommitRule::OnClose { count } if directory => {
                 let inside = self.inside(id);
                 let files = inside.iter().filter(|file| file.kind == FileKind::File);
                 let closed = files.clone().filter(|file| !file.closed.is_empty()).count();
-                closed as u64 >= count && files.clone().all(|file| file.open.is_empty())
+                closed as u64 >= *count && files.clone().all(|file| file.open.is_empty())
             }
             CommitRule::OnClose { count } => {
                 let writers = self.writers(id, path);
-                let counted = object.closed.iter().filter(|step| writers.contains(step));
-                counted.count() as u64 >= count
+                let counted = object.closed.iter().filter(|step| writers.contains(**step));
+                counted.count() as u64 >= *count
             }
-            CommitRule::OnNFiles { count } => directory && self.inside(id).len() as u64 >= count,
+            CommitRule::OnNFiles { count } => directory && self.inside(id).len() as u64 >= *count,
+            rule @ CommitRule::OnFile { .. } => self.has_followed(rule),
+        }
+    }
+
+    pub(super) fn commit_rules(&self, id: FileId) -> Vec<CommitRule> {
+        let paths = self.rule_paths(id);
+        let rules = paths.iter().map(|path| self.commit_rule(path).clone());
+        rules.collect()
+    }
+
+    /// Whether it is met by files that are final.
+    pub(super) fn has_followed(&self, rule: &CommitRule) -> bool {
+        match rule {
             CommitRule::OnFile { deps } => {
                 !deps.is_empty() && deps.iter().all(|dep| self.dep_final(dep.as_bytes()))
             }
+            _ => false,
         }
     }
 
@@ -333,45 +411,47 @@ impl Naive {
     }
 
     /// The path and the directories above it.
-    fn line(path: &[u8]) -> Vec<&[u8]> {
+    fn line(path: &[u8]) -> impl Iterator<Item = &[u8]> {
         let slashes = path
             .iter()
             .enumerate()
             .filter(|&(at, byte)| *byte == b'/' && at > 0);
-        slashes.map(|(at, _)| &path[..at]).chain([path]).collect()
+        slashes.map(|(at, _)| &path[..at]).chain([path])
     }
 
-    fn writers_by_spec(&self, path: &[u8]) -> BTreeSet<StepId> {
-        let rules = Self::line(path)
-            .into_iter()
-            .map(|path| self.table.rules_for(path));
-        rules
-            .flat_map(|rules| rules.producers)
-            .map(|step| StepId(step.0))
-            .collect()
+    fn said(&self, path: &[u8]) -> Option<&PathRules> {
+        self.table.paths.get(path)
     }
 
-    fn readers_by_spec(&self, path: &[u8]) -> BTreeSet<StepId> {
-        let rules = Self::line(path)
-            .into_iter()
-            .map(|path| self.table.rules_for(path));
-        rules
-            .flat_map(|rules| rules.consumers)
-            .map(|step| StepId(step.0))
-            .collect()
+    fn commit_rule(&self, path: &[u8]) -> &CommitRule {
+        self.said(path)
+            .map_or(&CommitRule::OnTermination, |said| &said.commit)
     }
 
-    fn writers(&self, id: FileId, path: &[u8]) -> BTreeSet<StepId> {
-        let mut writers = self.writers_by_spec(path);
-        writers.extend(self.objects[&id].creator);
-        writers
+    fn writers_by_spec(&self, path: &[u8]) -> Steps {
+        self.in_line(path, |said| &said.producers)
     }
 
-    fn all_writers(&self, id: FileId) -> BTreeSet<StepId> {
-        self.rule_paths(id)
-            .iter()
-            .flat_map(|path| self.writers(id, path))
-            .collect()
+    fn readers_by_spec(&self, path: &[u8]) -> Steps {
+        self.in_line(path, |said| &said.consumers)
+    }
+
+    /// Steps that the spec names at the path or at a directory above it.
+    fn in_line(&self, path: &[u8], steps: impl Fn(&PathRules) -> &[StepIndex]) -> Steps {
+        let said = Self::line(path).filter_map(|path| self.said(path));
+        said.fold(Steps::default(), |all, said| {
+            all.and(Steps::of(steps(said)))
+        })
+    }
+
+    fn writers(&self, id: FileId, path: &[u8]) -> Steps {
+        self.writers_by_spec(path).with(self.objects[&id].creator)
+    }
+
+    pub(super) fn all_writers(&self, id: FileId) -> Steps {
+        let paths = self.rule_paths(id);
+        let writers = paths.iter().map(|path| self.writers(id, path));
+        writers.fold(Steps::default(), Steps::and)
     }
 
     fn answer_all(&mut self) {
@@ -395,7 +475,7 @@ impl Naive {
                 let Some(object) = self.objects.get(id) else {
                     return Some(Resolution::NotFound);
                 };
-                if self.all_writers(*id).contains(&step) {
+                if self.all_writers(*id).contains(step) {
                     return Some(Resolution::Ready);
                 }
                 match object.fate {
@@ -408,15 +488,14 @@ impl Naive {
     }
 
     pub(super) fn missing(&self, step: StepId, path: &[u8]) -> Missing {
-        let mut others = self.writers_by_spec(path);
-        others.remove(&step);
-        if !self.readers_by_spec(path).contains(&step) {
+        let others = self.writers_by_spec(path).without(step);
+        if !self.readers_by_spec(path).contains(step) {
             return Missing::NotFound;
         }
-        if others.iter().any(|other| !self.ended.contains_key(other)) {
+        if others.iter().any(|other| !self.ended.contains_key(&other)) {
             return Missing::Wait;
         }
-        match others.into_iter().find(|other| self.has_failed(*other)) {
+        match others.iter().find(|other| self.has_failed(*other)) {
             Some(culprit) if self.policy == FailurePolicy::Eio => Missing::ProducerFailed(culprit),
             _ => Missing::NotFound,
         }
@@ -424,7 +503,7 @@ impl Naive {
 
     pub(super) fn reading(&self, step: StepId, id: FileId, path: &[u8]) -> Reading {
         let file = self.objects[&id].kind == FileKind::File;
-        if file && self.readers_by_spec(path).contains(&step) {
+        if file && self.readers_by_spec(path).contains(step) {
             self.reading_at(step, id, path)
         } else {
             Reading::Free
@@ -433,11 +512,8 @@ impl Naive {
 
     pub(super) fn listing(&self, step: StepId, id: FileId, path: &[u8]) -> Reading {
         let named = self
-            .table
-            .rules_for(path)
-            .consumers
-            .iter()
-            .any(|consumer| consumer.0 == step.0);
+            .said(path)
+            .is_some_and(|said| Steps::of(&said.consumers).contains(step));
         if self.objects[&id].kind == FileKind::Directory && named {
             self.reading_at(step, id, path)
         } else {
@@ -445,15 +521,18 @@ impl Naive {
         }
     }
 
+    fn streams(&self, path: &[u8]) -> bool {
+        self.said(path)
+            .is_some_and(|said| said.firing == FiringRule::NoUpdate)
+    }
+
     fn reading_at(&self, step: StepId, id: FileId, path: &[u8]) -> Reading {
-        let writer = self.all_writers(id).contains(&step) || self.writers(id, path).contains(&step);
+        let writer = self.all_writers(id).contains(step) || self.writers(id, path).contains(step);
         match self.objects[&id].fate {
             _ if writer => Reading::Free,
             Fate::Final => Reading::Free,
             Fate::Failed(step) => Reading::Failed(step),
-            Fate::Open if self.table.rules_for(path).firing == FiringRule::NoUpdate => {
-                Reading::Stream
-            }
+            Fate::Open if self.streams(path) => Reading::Stream,
             Fate::Open => Reading::UntilFinal,
         }
     }
