@@ -105,7 +105,7 @@ fn explore_all(stages: &[Stage], threads: usize) -> usize {
 #[test]
 fn nobody_waits_for_ever_under_any_rules() {
     let long = std::env::var_os("CAPIO_TEST_LONG").is_some();
-    let (wide, deep, threads) = if long { (600, 24, 2) } else { (12, 0, 1) };
+    let (wide, deep, threads) = if long { (480, 20, 2) } else { (12, 0, 1) };
     let mut workflows = stages(Size::Wide, wide);
     workflows.extend(stages(Size::Deep, deep));
     let states = explore_all(&workflows, threads);
