@@ -235,7 +235,7 @@ fn expect_gone(served: &Served) {
 
 /// Kills of one test, of three that have 500 together, or 20,000.
 fn rounds() -> u64 {
-    many(7, 267)
+    many(8, 267)
 }
 
 fn run_campaign(setup: Setup, salt: u64) {
@@ -246,7 +246,7 @@ fn run_campaign(setup: Setup, salt: u64) {
     let most = if setup.store {
         u64::MAX
     } else {
-        many(2, u64::MAX)
+        many(4, u64::MAX)
     };
     let mut left = rounds().min(most);
     let mut kills = 0;
