@@ -87,6 +87,9 @@ static inline void enter(int argc, char **argv)
         fprintf(stderr, "usage: %s DIRECTORY\n", argv[0]);
         exit(2);
     }
+    /* memcheck cannot grow the stack for a handler: it is there before. */
+    volatile char stack[1 << 17];
+    for (size_t at = 0; at < sizeof stack; at += 4096) stack[at] = 0;
     const char *name = strrchr(argv[0], '/');
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/%s.work", argv[1], name ? name + 1 : argv[0]);
