@@ -47,6 +47,9 @@ impl Drop for Way<'_> {
     }
 }
 
+/// States of one workflow that are visited: the few that have more are cut short.
+const MOST: usize = 150_000;
+
 /// What was seen of one workflow.
 #[derive(Default)]
 struct Seen {
@@ -58,6 +61,9 @@ impl Seen {
     /// Visits all states that can be reached from this one.
     fn visit(&mut self, world: &World, way: &mut Way) {
         for act in world.acts(way.0) {
+            if self.states.len() == MOST {
+                return;
+            }
             way.1.push(act);
             let mut next = world.clone();
             let effects = next.act(way.0, act);
@@ -85,12 +91,15 @@ fn explore(stage: &Stage) -> Seen {
 fn explore_all(stages: &[Stage], threads: usize) -> usize {
     let next = AtomicUsize::new(0);
     let (states, acts) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let cut = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(stage) = stages.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let seen = explore(stage);
                     states.fetch_add(seen.states.len(), Ordering::Relaxed);
+                    let is_cut = seen.states.len() == MOST;
+                    cut.fetch_add(usize::from(is_cut), Ordering::Relaxed);
                     acts.fetch_add(seen.acts, Ordering::Relaxed);
                 }
             });
@@ -98,14 +107,15 @@ fn explore_all(stages: &[Stage], threads: usize) -> usize {
     });
     let (states, acts) = (states.into_inner(), acts.into_inner());
     let count = stages.len();
-    println!("{count} workflows: {states} states reached by {acts} acts");
+    let cut = cut.into_inner();
+    println!("{count} workflows, {cut} of them in part: {states} states reached by {acts} acts");
     states
 }
 
 #[test]
 fn nobody_waits_for_ever_under_any_rules() {
     let long = std::env::var_os("CAPIO_TEST_LONG").is_some();
-    let (wide, deep, threads) = if long { (480, 20, 2) } else { (12, 0, 1) };
+    let (wide, deep, threads) = if long { (200, 4, 2) } else { (12, 0, 1) };
     let mut workflows = stages(Size::Wide, wide);
     workflows.extend(stages(Size::Deep, deep));
     let states = explore_all(&workflows, threads);
