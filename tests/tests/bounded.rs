@@ -338,7 +338,9 @@ fn records_of_killed_writers_stay_whole_while_the_cache_overflows() {
     let script = "for i in $(seq 1 KILLS); do \
         for w in 1 2 3; do BULK append a 60 300 $((i * 10 + w)) & eval w$w=$!; done; \
         sleep 0.0$((i % 7)); kill -9 $w1; sleep 0.00$((i % 5)); kill -9 $w2; kill -9 $w3; wait; \
-        BULK records a 300 >> n || exit 1; [ $((i % 5)) != 0 ] || rm a; done";
+        if [ -e a ] || [ $((i % 5)) != 1 ]; then BULK records a 300 >> n || exit 1; fi; \
+        [ $((i % 5)) != 0 ] || rm a; done";
+    // After a removal all three may be killed before they have made it again.
     let script = script
         .replace("BULK", &bulk(""))
         .replace("KILLS", &kills.to_string());
