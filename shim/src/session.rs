@@ -11,6 +11,7 @@ use wire::layout::{
 };
 use wire::limits::{CHUNK, MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, PAGE};
 use wire::message::OfdId;
+use wire::names::{Bucket, MAX_BUCKETS, Names};
 use wire::protocol::stream::Stream;
 use wire::protocol::{hazard, moving, piece};
 
@@ -189,6 +190,19 @@ impl Session {
             meta: Self::entry(self.meta, meta::FILES, index, MAX_FILES)?,
             sync: Self::entry(self.sync, sync::FILES, index, MAX_FILES)?,
         })
+    }
+
+    /// Head of the table of names.
+    #[inline(always)]
+    pub(crate) fn names(self) -> &'static Names {
+        // SAFETY: the region holds it there, aligned, and stays mapped.
+        unsafe { &*self.meta.add(meta::NAMES).cast() }
+    }
+
+    /// Bucket `number` of that table.
+    #[inline(always)]
+    pub(crate) fn bucket(self, number: u32) -> Option<&'static Bucket> {
+        Self::entry(self.meta, meta::BUCKETS, number, MAX_BUCKETS as u32)
     }
 
     /// Records of open file description `id`.

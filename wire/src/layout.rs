@@ -3,7 +3,7 @@
 //! ```text
 //! arena   what files hold: pages and chunks           client: read, write
 //! meta    header, FileMeta, OfdMeta, ProcessMeta,     client: read
-//!         MapBlock: written by the coordinator only
+//!         MapBlock, names: written by the coordinator only
 //! sync    header, FileSync, OfdSync, ProcessRecord    client: read, write
 //! ```
 //!
@@ -238,6 +238,7 @@ pub struct ProcessRecord {
 /// Where the tables of `meta` start, and its size, in bytes.
 pub mod meta {
     use super::*;
+    use crate::names::{Bucket, MAX_BUCKETS};
 
     /// Table of [`FileMeta`].
     pub const FILES: usize = PAGE as usize;
@@ -247,8 +248,12 @@ pub mod meta {
     pub const PROCESSES: usize = OFDS + MAX_OFDS as usize * size_of::<OfdMeta>();
     /// Table of [`MapBlock`].
     pub const BLOCKS: usize = PROCESSES + MAX_PROCESSES as usize * size_of::<ProcessMeta>();
+    /// Head of the table of names.
+    pub const NAMES: usize = BLOCKS + MAX_MAP_BLOCKS as usize * size_of::<MapBlock>();
+    /// Its buckets.
+    pub const BUCKETS: usize = NAMES + PAGE as usize;
     /// Size of the region.
-    pub const SIZE: usize = BLOCKS + MAX_MAP_BLOCKS as usize * size_of::<MapBlock>();
+    pub const SIZE: usize = BUCKETS + MAX_BUCKETS * size_of::<Bucket>();
 }
 
 /// Where the tables of `sync` start, and its size, in bytes.

@@ -357,6 +357,13 @@ impl Flow {
         }
     }
 
+    /// Whether the spec names a step that reads `path`.
+    #[must_use]
+    pub fn is_read_by_rule(&self, path: &[u8]) -> bool {
+        let roles = self.state.roles(self.book.law(), path);
+        !roles.consumers.is_empty()
+    }
+
     /// How a step may list the directory that it found at `path`: free unless
     /// the spec names that very path as something the step reads.
     #[must_use]

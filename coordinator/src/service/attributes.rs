@@ -69,6 +69,7 @@ impl Engine {
                     if self.excluded(&path) {
                         Ok(Aim::Native(path))
                     } else {
+                        self.learn(parent, &name, inode, &path);
                         Ok(Aim::Node(inode, path))
                     }
                 }

@@ -18,6 +18,7 @@ mod guardian;
 mod halves;
 mod journal;
 mod kernel;
+mod known;
 mod leftovers;
 mod libraries;
 mod members;

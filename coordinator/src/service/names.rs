@@ -22,6 +22,7 @@ use wire::limits::MAX_PATH;
 use super::detour;
 use super::extended::Extended;
 use super::journal::{self, Found};
+use super::known::NameTable;
 use crate::flow::StepId;
 use crate::session::FileName;
 
@@ -309,6 +310,8 @@ pub(super) struct Names {
     whole: bool,
     /// Bytes of all extended attributes that nodes hold.
     extended_bytes: usize,
+    /// What programs may look at without asking.
+    pub(super) table: Option<NameTable>,
 }
 
 impl Names {
@@ -342,6 +345,7 @@ impl Names {
             found: Vec::new(),
             whole: false,
             extended_bytes: 0,
+            table: None,
         })
     }
 
@@ -741,6 +745,9 @@ impl Names {
 
     /// Takes a name away; what it named stays until [`Names::drop_node`].
     pub(super) fn unbind(&mut self, parent: Inode, name: &[u8]) -> Option<Inode> {
+        if let Some(table) = &mut self.table {
+            table.remove(parent, name);
+        }
         let directory = self.directory_mut(parent)?;
         let entry = directory.remove(name)?;
         if let Some(lower) = &directory.lower {
@@ -810,10 +817,20 @@ impl Names {
             let target = self.shadow_of(to.0).join(OsStr::from_bytes(to.1));
             fs::rename(self.shadow_of(inode), target)?;
         }
+        self.paths_change(inode);
         self.note_tree_removed(inode);
         self.unbind(from.0, from.1);
         self.bind(to.0, to.1.to_vec(), inode);
         Ok(())
+    }
+
+    /// Paths below `inode`, if it is a directory, and so what the rules say of them,
+    /// are about to be others.
+    fn paths_change(&mut self, inode: Inode) {
+        let is_directory = self.directory(inode).is_some();
+        if let Some(table) = self.table.as_mut().filter(|_| is_directory) {
+            table.forget_all();
+        }
     }
 
     /// Two names change places.
@@ -847,6 +864,8 @@ impl Names {
             (false, true) => fs::rename(&b_shadow, &a_shadow)?,
             (false, false) => {}
         }
+        self.paths_change(a);
+        self.paths_change(b);
         self.note_tree_removed(a);
         self.note_tree_removed(b);
         self.unbind(one.0, one.1);

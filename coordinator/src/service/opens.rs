@@ -308,6 +308,7 @@ impl Engine {
                 if self.excluded(&path) {
                     return Ok(Answer::Native(path, None));
                 }
+                self.learn(parent, &name, inode, &path);
                 if exclusive {
                     Err(libc::EEXIST)
                 } else {
@@ -391,6 +392,7 @@ impl Engine {
             file.record = Some(record);
         }
         self.names.touch(parent);
+        self.learn(parent, &name, inode, path);
         self.mark_stream(record, path);
         self.flow
             .created(path, FileId(inode), FileKind::File, Some(client.step));

@@ -21,6 +21,7 @@ use wire::layout::{
     SyncHeader, meta, sync,
 };
 use wire::limits::{CHUNK, MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, VERSION};
+use wire::names::{Bucket, MAX_BUCKETS, Names};
 use wire::protocol::stream::Stream;
 
 /// From here on mapping page by page costs more than a call, in bytes.
@@ -409,6 +410,34 @@ impl Shared {
     pub(super) fn sync_header(&self) -> &SyncHeader {
         // SAFETY: `sync` starts with the header, atomics only.
         unsafe { self.sync.at(0, 0) }
+    }
+
+    /// Head of the table of names.
+    #[must_use]
+    pub(super) fn names(&self) -> &Names {
+        // SAFETY: the region holds it there, aligned; atomics only.
+        unsafe { self.meta.at(meta::NAMES, 0) }
+    }
+
+    /// Bucket `number` of the table of names.
+    #[must_use]
+    pub(super) fn bucket(&self, number: u32) -> &Bucket {
+        // SAFETY: the number is below the table's length; atomics only.
+        unsafe {
+            self.meta
+                .at(meta::BUCKETS, clamp(number, MAX_BUCKETS as u32))
+        }
+    }
+
+    /// Backs the buckets from `from` to `end` (exclusive).
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn back_buckets(&self, from: u32, end: u32) -> io::Result<()> {
+        self.meta
+            .populate_table((meta::NAMES, size_of::<Names>()), 0, 1)?;
+        let table = (meta::BUCKETS, size_of::<Bucket>());
+        self.meta.populate_table(table, from, end)
     }
 
     /// First half of the FCB of file record `index`.

@@ -23,6 +23,7 @@ use super::arena::Arena;
 use super::engine::{Engine, Parts};
 use super::guardian::Guardian;
 use super::journal;
+use super::known::NameTable;
 use super::names::Names;
 use super::opens::Watch;
 use super::programs;
@@ -230,7 +231,8 @@ fn build(config: SessionConfig, session: PathBuf, lock: Flock<File>) -> io::Resu
     let policy = FailurePolicy::default();
     let rules: crate::flow::SharedRules = Arc::new(SpecRules(Arc::clone(&spec)));
     let store = open_store(&config)?;
-    let names = Names::new(&config.dir, &session.join(place::SHADOW))?;
+    let mut names = Names::new(&config.dir, &session.join(place::SHADOW))?;
+    names.table = NameTable::new(Arc::clone(&shared), names.root());
     let (shim, dir) = (config.shim.clone(), config.dir.clone());
     let workflow = config.workflow.clone();
     let parts = Parts {

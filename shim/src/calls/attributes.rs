@@ -6,9 +6,9 @@ use core::mem::MaybeUninit;
 use wire::limits::MAX_PATH;
 use wire::message::{Name, Reply, Request, SetTime};
 
-use super::NOT_OURS;
 use super::goal::{Goal, Said, ask, goal, known_flags, open_at, tell, usable};
 use super::target::{Target, answer, done, target};
+use super::{NOT_OURS, known};
 use crate::place::{self, PathArgument};
 use crate::sys::syscall;
 use crate::text::Text;
@@ -39,6 +39,11 @@ pub(crate) unsafe fn faccessat2(
     };
     let may = |mode: c_int| {
         known_flags(flags, AT_FLAGS | libc::AT_EACCESS)?;
+        if let Goal::Name(name) = goal
+            && let Some(granted) = known::access(name, mode)
+        {
+            return granted.map(|()| 0);
+        }
         let thread = control::thread()?;
         let request = Request::Access {
             target,

@@ -7,6 +7,7 @@ mod cwd;
 mod fds;
 mod goal;
 mod io;
+mod known;
 mod listing;
 mod mapped;
 mod mmap;

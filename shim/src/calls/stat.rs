@@ -10,13 +10,13 @@ use wire::message::{Attributes, Reply, Request};
 
 use super::NOT_OURS;
 use super::goal::{Goal, Said, ask, goal, hand_over, kernel, known_flags, look_for, lower_inode};
-use super::mapped;
 use super::target::{Target, answer, target};
+use super::{known, mapped};
 use crate::clock;
 use crate::control;
 use crate::descriptors::{self, Kind};
 use crate::place::PathArgument;
-use crate::session::Session;
+use crate::session::{File, Session};
 use crate::sys::syscall;
 use crate::text::Text;
 use crate::threads::Hold;
@@ -57,6 +57,9 @@ fn source(goal: &Goal<'_>, follow: bool, path: &mut Text<MAX_PATH>) -> Result<So
         Goal::Descriptor(fd, Kind::Lower(inode)) => {
             Ok(Source::Kernel(fd, Some(lower_inode(fd, inode))))
         }
+        Goal::Name(name) if let Some(attributes) = known::attributes(name) => {
+            Ok(Source::Session(attributes))
+        }
         _ => {
             let target = goal.target(follow).ok_or(libc::EIO)?;
             let thread = control::thread()?;
@@ -82,7 +85,7 @@ fn source(goal: &Goal<'_>, follow: bool, path: &mut Text<MAX_PATH>) -> Result<So
 /// Attributes of an open file: from shared memory, without a message.
 fn attributes(target: Target) -> Result<Attributes, i32> {
     target.alive()?;
-    let (meta, sync) = (target.file.meta, target.file.sync);
+    let sync = target.file.sync;
     let streams = target.ofd.wait() == WAIT_STREAM;
     if !streams {
         target.wait_final()?;
@@ -103,7 +106,13 @@ fn attributes(target: Target) -> Result<Attributes, i32> {
             _ => mapped::allocated(target),
         }
     };
-    Ok(Attributes {
+    Ok(attributes_of(target.file, size, allocated))
+}
+
+/// Attributes of a file in the cache, of which `size` bytes are to be told.
+pub(super) fn attributes_of(file: File, size: u64, allocated: u64) -> Attributes {
+    let (meta, sync) = (file.meta, file.sync);
+    Attributes {
         inode: meta.inode.load(Relaxed),
         mode: meta.mode.load(Relaxed),
         links: meta.links.load(Relaxed),
@@ -116,7 +125,7 @@ fn attributes(target: Target) -> Result<Attributes, i32> {
         modified: sync.modified.load(Relaxed).cast_signed(),
         changed: sync.changed.load(Relaxed).cast_signed(),
         born: meta.born.load(Relaxed).cast_signed(),
-    })
+    }
 }
 
 /// The session's `st_dev`.

@@ -1,0 +1,142 @@
+//! Looking at names without asking: by the table that the coordinator keeps in
+//! shared memory ([`wire::names`]). What is not there, or may not be told to
+//! everybody, is asked for.
+
+use core::ffi::c_int;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use wire::message::{Attributes, Name};
+use wire::names::{Key, Known};
+
+use super::stat::attributes_of;
+use crate::session::{File, Session};
+use crate::sys::syscall;
+use crate::threads::Hold;
+
+/// How often a look is repeated that ran beside a change, before it is asked.
+const LOOKS: u32 = 4;
+
+/// What is known of `name`, as `take` sees it, all of one moment.
+fn look<T>(session: Session, name: Name<'_>, take: impl Fn(Known) -> Option<T>) -> Option<T> {
+    let names = session.names();
+    for _ in 0..LOOKS {
+        let Some(version) = names.begin_look() else {
+            core::hint::spin_loop();
+            continue;
+        };
+        let taken = follow(session, name).and_then(&take);
+        if names.is_unchanged(version) {
+            return taken;
+        }
+    }
+    None
+}
+
+/// Follows a path of plain names, step by step.
+fn follow(session: Session, name: Name<'_>) -> Option<Known> {
+    let names = session.names();
+    let (seed, mask) = (names.seed.load(Relaxed), names.mask.load(Relaxed));
+    let inode = match name.base {
+        0 => names.root.load(Relaxed),
+        base => base,
+    };
+    let mut known = Known::Directory { inode };
+    for part in name.path.split(|&byte| byte == b'/') {
+        if part.is_empty() || part == b"." {
+            continue;
+        }
+        let Known::Directory { inode } = known else {
+            return None;
+        };
+        if part == b".." {
+            return None;
+        }
+        let key = Key::of(seed, inode, part);
+        known = session.bucket(key.bucket(mask))?.find(key)?;
+    }
+    // A slash at the end is for directories only.
+    let is_file = matches!(known, Known::File { .. });
+    (!(is_file && name.path.ends_with(b"/"))).then_some(known)
+}
+
+/// The file, if it is the one that was meant and nobody has to wait for it.
+fn file_of(session: Session, known: Known) -> Option<File> {
+    let Known::File {
+        record,
+        generation,
+        free,
+    } = known
+    else {
+        return None;
+    };
+    let file = session.file(record)?;
+    let is_it = file.meta.generation.load(Acquire) == generation;
+    (is_it && (free || file.is_final())).then_some(file)
+}
+
+/// Attributes of a plain file of the cache.
+pub(crate) fn attributes(name: Name<'_>) -> Option<Attributes> {
+    let session = Session::get().filter(|session| !session.is_dead())?;
+    look(session, name, |known| {
+        let file = file_of(session, known)?;
+        let _pages = Hold::of_pages(file.index).ok()?;
+        if file.elsewhere() != 0 {
+            return None;
+        }
+        let size = file.sync.size.load(Acquire);
+        Some(attributes_of(file, size, file.allocated(session, size)))
+    })
+}
+
+/// What `access(2)` says of a name.
+pub(crate) fn access(name: Name<'_>, mode: c_int) -> Option<Result<(), i32>> {
+    let session = Session::get().filter(|session| !session.is_dead())?;
+    look(session, name, |known| {
+        if mode == libc::F_OK {
+            return Some(Ok(()));
+        }
+        // SAFETY: takes nothing.
+        let user = unsafe { syscall!(libc::SYS_geteuid) } as u32;
+        match known {
+            // Only who may do anything need not know its permissions.
+            Known::Directory { .. } => (user == 0).then_some(Ok(())),
+            Known::File {
+                record, generation, ..
+            } => {
+                let meta = session.file(record)?.meta;
+                let is_it = meta.generation.load(Acquire) == generation;
+                let (bits, owner) = (meta.mode.load(Relaxed), meta.uid.load(Relaxed));
+                let granted = granted(user, owner, bits, mode.cast_unsigned());
+                granted.filter(|_| is_it)
+            }
+        }
+    })
+}
+
+/// Whether `user` may do what `wanted` (`R_OK` ...) says with a file of `owner` with
+/// the permissions `bits`; `None`: it depends on groups.
+fn granted(user: u32, owner: u32, bits: u32, wanted: u32) -> Option<Result<(), i32>> {
+    let bits = match user {
+        0 if bits & 0o111 != 0 => 7,
+        0 => 6,
+        _ if user == owner => bits >> 6,
+        _ => return None,
+    };
+    Some((bits & wanted == wanted).then_some(()).ok_or(libc::EACCES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permissions_are_those_of_the_owner_or_asked_for() {
+        let denied = Some(Err(libc::EACCES));
+        assert_eq!(granted(0, 5, 0o000, 6), Some(Ok(())));
+        assert_eq!(granted(0, 5, 0o644, 1), denied);
+        assert_eq!(granted(0, 5, 0o001, 1), Some(Ok(())));
+        assert_eq!(granted(5, 5, 0o466, 2), denied);
+        assert_eq!(granted(5, 5, 0o640, 6), Some(Ok(())));
+        assert_eq!(granted(6, 5, 0o777, 4), None);
+    }
+}
