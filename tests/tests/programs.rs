@@ -225,6 +225,18 @@ fn what_is_written_while_another_process_cuts_the_file_is_not_lost() {
 }
 
 #[test]
+fn every_change_of_names_is_seen_by_other_processes_at_once() {
+    let looks = program("looks").display().to_string();
+    let script = format!(
+        "mkdir here apart; (cd here; exec '{looks}' $OUTSIDE/one 600) && \
+         (cd apart; exec '{looks}' $OUTSIDE/other 600 apart)"
+    );
+    Workflow::new("looks")
+        .step(Step::sh("looks", script).writes(&["*"]))
+        .verify();
+}
+
+#[test]
 fn forked_workers_share_an_output_and_rename_their_parts() {
     let forks = program("forks").display().to_string();
     Workflow::new("forks")

@@ -1,0 +1,164 @@
+/* One process changes names, another looks at them: after each change it sees that.
+ *
+ *   looks MIRROR ROUNDS [apart]    works in the current directory, and does the same in
+ *                                  MIRROR, a directory that does not exist yet
+ *
+ * After each change all names are looked at in both places. With `apart` the one who
+ * looks is a child that has looked before, else the parent.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct turns { _Atomic long done, seen; };
+static uint64_t state = 7;
+static const char *const folders[] = {"", "d/", "e/", "d/deep/"};
+static const char *const files[] = {"a", "b", "c"};
+enum { FOLDERS = 4, FILES = 3, NAMES = FOLDERS * FILES };
+
+static uint32_t pick(uint32_t n)
+{
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (uint32_t)(state >> 33) % n;
+}
+
+static void fail(const char *what, const char *name, long round)
+{
+    printf("%s of %s in round %ld: %s\n", what, name, round, strerror(errno));
+    fflush(stdout);
+    _exit(1);
+}
+
+static const char *some_name(char *room)
+{
+    sprintf(room, "%s%s", folders[pick(FOLDERS)], files[pick(FILES)]);
+    return room;
+}
+
+/* The next change, below the directory `base`; whether it works is no matter. */
+static void change(int base)
+{
+    char one[32], other[32];
+    uint32_t kind = pick(12), size = pick(9000);
+    some_name(one);
+    some_name(other);
+    int fd;
+    switch (kind) {
+    case 0: case 1: case 2:
+        fd = openat(base, one, O_WRONLY | O_CREAT | (size % 2 ? O_TRUNC : 0), size % 3 ? 0644 : 0755);
+        if (fd >= 0 && (pwrite(fd, other, 1, size) < 0 || close(fd) != 0)) fail("write", one, 0);
+        break;
+    case 3: case 4: unlinkat(base, one, 0); break;
+    case 5: case 6: renameat(base, one, base, other); break;
+    case 7: mkdirat(base, size % 2 ? "d" : "e", 0755); mkdirat(base, "d/deep", 0755); break;
+    case 8: renameat(base, size % 2 ? "d" : "e", base, size % 2 ? "e" : "d"); break;
+    case 9: symlinkat(size % 2 ? "a" : "d", base, one); break;
+    case 10: linkat(base, one, base, other, 0); break;
+    default:
+        fchmodat(base, one, size % 2 ? 0600 : 0700, 0);
+        if (size % 5 == 0) unlinkat(base, size % 2 ? "e" : "d/deep", AT_REMOVEDIR);
+    }
+}
+
+static int looks_the_same(const char *name, int mirror, int flags, long round)
+{
+    struct stat here, there;
+    int a = fstatat(AT_FDCWD, name, &here, flags), error = errno;
+    int b = fstatat(mirror, name, &there, flags);
+    if (a != b || (a != 0 && error != errno)) fail("stat", name, round);
+    if (a != 0) return 0;
+    int is_file = S_ISREG(there.st_mode);
+    if (here.st_mode != there.st_mode || (is_file && (here.st_size != there.st_size || here.st_nlink != there.st_nlink))) {
+        printf("mode %o %o, size %lld %lld, links %ld %ld\n", here.st_mode, there.st_mode, (long long)here.st_size,
+               (long long)there.st_size, (long)here.st_nlink, (long)there.st_nlink);
+        errno = 0;
+        fail("attributes", name, round);
+    }
+    return 1;
+}
+
+static void compare(int mirror, long round)
+{
+    static const int modes[] = {F_OK, R_OK, W_OK, X_OK};
+    char name[64], path[4200];
+    for (int i = 0; i < NAMES + FOLDERS; i++) {
+        if (i < NAMES) sprintf(name, "%s%s", folders[i / FILES], files[i % FILES]);
+        else sprintf(name, "./%s%s", folders[i - NAMES], i % 2 ? "" : "/");
+        looks_the_same(name, mirror, 0, round);
+        looks_the_same(name, mirror, AT_SYMLINK_NOFOLLOW, round);
+        for (int j = 0; j < 4; j++) {
+            int a = faccessat(AT_FDCWD, name, modes[j], 0), error = errno;
+            int b = faccessat(mirror, name, modes[j], 0);
+            if (a != b || (a != 0 && error != errno)) fail("access", name, round);
+        }
+        /* By the whole path it is the same file. */
+        struct stat one, two;
+        if (!getcwd(path, 4096)) fail("getcwd", name, round);
+        strcat(strcat(path, "/"), name);
+        if (stat(name, &one) == 0 && (stat(path, &two) != 0 || one.st_ino != two.st_ino)) fail("path", path, round);
+    }
+}
+
+static void wait_for(_Atomic long *turns, long round, pid_t child)
+{
+    siginfo_t ended = {0};
+    while (atomic_load(turns) < round) {
+        if (child > 0 && waitid(P_PID, (id_t)child, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0)
+            exit(1);
+        sched_yield();
+    }
+}
+
+static void changes(struct turns *turns, int mirror, long rounds, pid_t child)
+{
+    for (long round = 1; round <= rounds; round++) {
+        uint64_t before = state;
+        change(AT_FDCWD);
+        state = before;
+        change(mirror);
+        atomic_store(&turns->done, round);
+        wait_for(&turns->seen, round, child);
+    }
+}
+
+static void sees(struct turns *turns, int mirror, long rounds, pid_t child)
+{
+    for (long round = 1; round <= rounds; round++) {
+        wait_for(&turns->done, round, child);
+        compare(mirror, round);
+        atomic_store(&turns->seen, round);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 3) return 2;
+    long rounds = atol(argv[2]);
+    struct turns *turns = mmap(NULL, sizeof *turns, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (turns == MAP_FAILED || mkdir(argv[1], 0755) != 0) fail("mkdir", argv[1], 0);
+    int mirror = open(argv[1], O_RDONLY | O_DIRECTORY);
+    if (mirror < 0) fail("open", argv[1], 0);
+    compare(mirror, 0);
+    pid_t child = fork();
+    if (child < 0) fail("fork", "", 0);
+    if (child == 0) prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if ((child == 0) == (argc > 3)) sees(turns, mirror, rounds, child);
+    else changes(turns, mirror, rounds, child);
+    if (child == 0) _exit(0);
+    int status;
+    if (waitpid(child, &status, 0) != child || status != 0) return 1;
+    puts("the same all the time");
+    return 0;
+}
