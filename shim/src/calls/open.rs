@@ -91,6 +91,8 @@ fn request_open(request: &Request<'_>, flags: c_int, mode: libc::mode_t) -> Resu
 fn take(reply: Reply<'_>, received: &Received, path: &mut Text<MAX_PATH>) -> Result<Opened, i32> {
     let kind = match reply {
         Reply::Opened { ofd } => {
+            // Without one the description is gone already.
+            received.one().ok_or(libc::EMFILE)?;
             let OfdId { id, generation } = ofd;
             Session::get()
                 .and_then(|session| descriptors::ofd_of(session, id, generation))
