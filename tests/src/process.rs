@@ -129,10 +129,16 @@ impl Running {
         }
     }
 
+    /// Time since it was started.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Waits for the end.
     ///
     /// # Panics
-    /// When it has not ended within `limit`; everything has been killed by then,
+    /// When it has not ended within `limit` since its start; everything has been killed by then,
     /// and the message holds all output.
     pub fn finish(mut self, limit: Duration) -> Finished {
         let status = loop {

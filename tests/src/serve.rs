@@ -142,7 +142,9 @@ impl Served {
     /// # Panics
     /// When it hangs or leaves its session behind.
     pub fn ended(self) -> (Scratch, Finished) {
-        let finished = self.running.finish(limit());
+        // A session may have lasted as long as its test wanted.
+        let limit = self.running.age() + limit();
+        let finished = self.running.finish(limit);
         finished.expect(
             !self.session.exists(),
             &format!("{} was left behind", self.session.display()),
