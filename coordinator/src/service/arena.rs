@@ -2,7 +2,8 @@
 //!
 //! Two pools share it. The *large* pool hands out whole chunks of 2 MiB. The
 //! *small* pool splits chunks up by halves (a buddy allocator, 4 KiB to 1 MiB)
-//! and gives them back when all their parts are free again.
+//! and gives them back when all their parts are free again, all but one: files that
+//! come and go must not have a chunk zeroed each time.
 //!
 //! What is handed out reads as zeros and is backed by memory. A thread of its
 //! own keeps some chunks ready ahead of need, as faulting one in takes longer
@@ -44,6 +45,8 @@ struct State {
     dirty: Vec<u32>,
     /// Free parts of split chunks.
     parts: Halves,
+    /// A chunk with old content, to be split next.
+    spare: Option<u32>,
     used: u64,
     peak: u64,
     /// Chunks that stand for memory elsewhere.
@@ -131,7 +134,8 @@ impl Arena {
         if let Some(chunk) = state.ready.pop() {
             return Some(chunk);
         }
-        let (chunk, dirty) = next_unready(state)?;
+        let (chunk, dirty) =
+            next_unready(state).or_else(|| state.spare.take().map(|chunk| (chunk, true)))?;
         if self.prepare(chunk, dirty) {
             return Some(chunk);
         }
@@ -155,8 +159,14 @@ impl Arena {
             self.shared.arena.zero(u64::from(page) * PAGE, bytes);
             return Some(Run { page, bytes });
         }
-        let chunk = self.take_chunk(state)?;
+        let (chunk, dirty) = match state.spare.take() {
+            Some(chunk) => (chunk, true),
+            None => (self.take_chunk(state)?, false),
+        };
         let page = state.parts.take_from(chunk, order);
+        if dirty {
+            self.shared.arena.zero(u64::from(page) * PAGE, bytes);
+        }
         Some(Run { page, bytes })
     }
 
@@ -164,12 +174,17 @@ impl Arena {
     pub(super) fn give(&self, run: Run) {
         let mut state = self.state();
         state.used = state.used.saturating_sub(run.bytes);
-        let whole = if run.bytes == CHUNK {
-            Some(run.page / CHUNK_PAGES)
+        let chunk = if run.bytes == CHUNK {
+            run.page / CHUNK_PAGES
         } else {
-            state.parts.give(run.page, order_of(run.bytes))
+            let Some(whole) = state.parts.give(run.page, order_of(run.bytes)) else {
+                return;
+            };
+            let Some(second) = state.spare.replace(whole) else {
+                return;
+            };
+            second
         };
-        let Some(chunk) = whole else { return };
         state.dirty.push(chunk);
         if state.ready.len() < self.ready_target {
             self.wanted.notify_one();
@@ -185,7 +200,7 @@ impl Arena {
         while (taken.len() as u32) < chunks {
             if let Some(chunk) = unbacked(&mut state) {
                 taken.push(chunk);
-            } else if let Some(chunk) = state.dirty.pop().or_else(|| state.ready.pop()) {
+            } else if let Some(chunk) = backed(&mut state) {
                 self.shared.unback_arena(u64::from(chunk) * CHUNK, CHUNK);
                 taken.push(chunk);
             } else if state.coming > 0 {
@@ -283,6 +298,12 @@ fn unbacked(state: &mut State) -> Option<u32> {
     })
 }
 
+/// Takes a free chunk that has memory, whatever its content.
+fn backed(state: &mut State) -> Option<u32> {
+    let dirty = state.dirty.pop().or_else(|| state.ready.pop());
+    dirty.or_else(|| state.spare.take())
+}
+
 /// Takes a chunk that is not ready, and whether it has old content.
 fn next_unready(state: &mut State) -> Option<(u32, bool)> {
     if let Some(chunk) = state.dirty.pop() {
@@ -314,6 +335,26 @@ mod tests {
             runs.into_iter().for_each(|run| arena.give(run));
             assert_eq!(arena.usage().1, 0);
         }
+    }
+
+    #[test]
+    fn a_small_file_that_comes_and_goes_has_no_chunk_zeroed() {
+        let arena = arena(4);
+        let places: Vec<_> = (0..5)
+            .map(|_| {
+                let run = arena.take(PAGE).unwrap();
+                arena.give(run);
+                (run.page, arena.state().dirty.len())
+            })
+            .collect();
+        assert_eq!(places, [places[0]; 5]);
+        assert_eq!(places[0].1, 0);
+        let all: Vec<_> = std::iter::from_fn(|| arena.take(CHUNK)).collect();
+        assert_eq!(all.len(), 4, "the spare chunk is of use for all else, too");
+        all.into_iter().for_each(|run| arena.give(run));
+        let run = arena.take(PAGE).unwrap();
+        arena.give(run);
+        assert!(arena.lend(4));
     }
 
     #[test]
