@@ -8,6 +8,7 @@ use wire::limits::MAX_FRAME;
 use wire::message::{Reply, Request, decode, encode};
 
 use crate::critical::Critical;
+use crate::mailbox::{self, Outcome};
 use crate::session::live;
 use crate::sys::syscall;
 use crate::{attach, futex, owner, threads};
@@ -148,7 +149,7 @@ impl Line {
         unsafe { &mut *SHARED.frame.get() }
     }
 
-    /// One request, one reply on `socket`.
+    /// One request, one reply, by the mailbox or on `socket`.
     ///
     /// # Errors
     /// `EPIPE` when the connection is broken; `ENAMETOOLONG` for what fits no
@@ -158,7 +159,12 @@ impl Line {
         socket: c_int,
         request: &Request<'_>,
     ) -> Result<(Body, Received), i32> {
-        self.ask(socket, request)?;
+        let length = encode(request, self.frame()).ok_or(libc::ENAMETOOLONG)?;
+        match mailbox::ask(self.frame(), length)? {
+            Outcome::Answered(body) => return Ok((Body(body), Received::none())),
+            Outcome::NotAsked => self.send(socket, length)?,
+            Outcome::BySocket => {}
+        }
         let kept = match request {
             Request::Open { flags, .. } | Request::Reopen { flags, .. } => {
                 flags & libc::O_CLOEXEC == 0
@@ -168,19 +174,23 @@ impl Line {
         self.answer(socket, if kept { 0 } else { libc::MSG_CMSG_CLOEXEC })
     }
 
-    /// Sends a request: the first half of [`Line::turn`].
+    /// Sends a request on `socket`, whose reply [`Line::answer`] receives.
     ///
     /// # Errors
-    /// As there.
+    /// As of [`Line::turn`].
     pub(crate) fn ask(&mut self, socket: c_int, request: &Request<'_>) -> Result<(), i32> {
         let length = encode(request, self.frame()).ok_or(libc::ENAMETOOLONG)?;
+        self.send(socket, length)
+    }
+
+    fn send(&mut self, socket: c_int, length: usize) -> Result<(), i32> {
         send(socket, self.frame().get(..length).unwrap_or_default())
     }
 
-    /// Receives a reply, with flags for `recvmsg(2)`: the other half.
+    /// Receives a reply on `socket`, with flags for `recvmsg(2)`.
     ///
     /// # Errors
-    /// As there.
+    /// As of [`Line::turn`].
     pub(crate) fn answer(&mut self, socket: c_int, flags: c_int) -> Result<(Body, Received), i32> {
         let mut received = Received::none();
         match receive(socket, self.frame(), flags, &mut received) {

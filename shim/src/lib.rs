@@ -16,6 +16,7 @@ mod descriptors;
 mod doors;
 mod fork;
 mod futex;
+mod mailbox;
 mod next;
 mod owner;
 mod place;

@@ -6,14 +6,14 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
 use wire::layout::{
-    DIRECT, FILE_FINAL, FileMeta, FileSync, MAP_ENTRIES, MapBlock, MetaHeader, OfdMeta, OfdSync,
-    Piece, ProcessMeta, ProcessRecord, SyncHeader, meta, page_of, sync,
+    DIRECT, FILE_FINAL, FileMeta, FileSync, MAP_ENTRIES, Mailbox, MapBlock, MetaHeader, OfdMeta,
+    OfdSync, Piece, ProcessMeta, ProcessRecord, SyncHeader, meta, page_of, sync,
 };
 use wire::limits::{CHUNK, MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, PAGE};
 use wire::message::OfdId;
-use wire::names::{Bucket, MAX_BUCKETS, Names};
+use wire::names::{Bucket, DIRECTORIES, Directory, MAX_BUCKETS, Names};
 use wire::protocol::stream::Stream;
-use wire::protocol::{hazard, moving, piece};
+use wire::protocol::{hazard, mailbox, moving, piece};
 
 use crate::sys::syscall;
 
@@ -199,6 +199,13 @@ impl Session {
         unsafe { &*self.meta.add(meta::NAMES).cast() }
     }
 
+    /// Where the attributes of directory `inode` are known.
+    #[inline(always)]
+    pub(crate) fn directory(self, inode: u64) -> Option<&'static Directory> {
+        let place = Directory::place(inode);
+        Self::entry(self.meta, meta::DIRECTORIES, place, DIRECTORIES as u32)
+    }
+
     /// Bucket `number` of that table.
     #[inline(always)]
     pub(crate) fn bucket(self, number: u32) -> Option<&'static Bucket> {
@@ -220,6 +227,24 @@ impl Session {
     /// What the coordinator says of a process.
     pub(crate) fn process(self, index: u32) -> Option<&'static ProcessMeta> {
         Self::entry(self.meta, meta::PROCESSES, index, MAX_PROCESSES)
+    }
+
+    /// A process's mailbox.
+    pub(crate) fn mailbox(self, process: u32) -> Option<&'static Mailbox> {
+        Self::entry(self.sync, sync::MAILBOXES, process, MAX_PROCESSES)
+    }
+
+    /// The words by which it asks.
+    pub(crate) fn asking(
+        self,
+        process: u32,
+    ) -> Option<mailbox::Mailbox<'static, AtomicU32, AtomicU64>> {
+        Some(mailbox::Mailbox {
+            state: &self.mailbox(process)?.state,
+            asked: self.sync_header().asked.get(process as usize / 64)?,
+            bit: 1 << (process % 64),
+            awake: &self.header().awake,
+        })
     }
 
     /// A process's own record.

@@ -1,9 +1,9 @@
 /* One process changes names, another looks at them: after each change it sees that.
  *
  *   looks MIRROR ROUNDS [apart]    works in the current directory, and does the same in
- *                                  MIRROR, a directory that does not exist yet
+ *                                  MIRROR, which is like it or does not exist yet
  *
- * After each change all names are looked at in both places. With `apart` the one who
+ * After each change all names are looked at, and files read, in both places. With `apart` the one who
  * looks is a child that has looked before, else the parent.
  */
 #define _GNU_SOURCE
@@ -80,13 +80,43 @@ static int looks_the_same(const char *name, int mirror, int flags, long round)
     if (a != b || (a != 0 && error != errno)) fail("stat", name, round);
     if (a != 0) return 0;
     int is_file = S_ISREG(there.st_mode);
-    if (here.st_mode != there.st_mode || (is_file && (here.st_size != there.st_size || here.st_nlink != there.st_nlink))) {
+    if (here.st_mode != there.st_mode || here.st_nlink != there.st_nlink || (is_file && here.st_size != there.st_size)) {
         printf("mode %o %o, size %lld %lld, links %ld %ld\n", here.st_mode, there.st_mode, (long long)here.st_size,
                (long long)there.st_size, (long)here.st_nlink, (long)there.st_nlink);
         errno = 0;
         fail("attributes", name, round);
     }
     return 1;
+}
+
+/* A directory that has changed there since the last look has changed here. */
+static void has_changed_too(int number, const char *name, int mirror, long round)
+{
+    static struct stat last[2][NAMES + FOLDERS];
+    struct stat now[2];
+    if (stat(name, &now[0]) != 0 || fstatat(mirror, name, &now[1], 0) != 0 || !S_ISDIR(now[1].st_mode)) return;
+    int changed[2];
+    for (int i = 0; i < 2; i++) {
+        const struct timespec *a = &now[i].st_mtim, *b = &last[i][number].st_mtim;
+        changed[i] = a->tv_sec != b->tv_sec || a->tv_nsec != b->tv_nsec;
+        last[i][number] = now[i];
+    }
+    errno = 0;
+    if (changed[1] && !changed[0]) fail("time", name, round);
+}
+
+/* What is read by a name is the same. */
+static void reads_the_same(const char *name, int mirror, long round)
+{
+    char here[16384], there[16384];
+    int flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC;
+    int a = open(name, flags), error = errno, b = openat(mirror, name, flags);
+    if ((a < 0) != (b < 0) || (a < 0 && error != errno)) fail("open", name, round);
+    if (a < 0) return;
+    ssize_t had = read(a, here, sizeof here), had_there = read(b, there, sizeof there);
+    if (had != had_there || (had > 0 && memcmp(here, there, (size_t)had) != 0)) fail("read", name, round);
+    close(a);
+    close(b);
 }
 
 static void compare(int mirror, long round)
@@ -98,6 +128,8 @@ static void compare(int mirror, long round)
         else sprintf(name, "./%s%s", folders[i - NAMES], i % 2 ? "" : "/");
         looks_the_same(name, mirror, 0, round);
         looks_the_same(name, mirror, AT_SYMLINK_NOFOLLOW, round);
+        has_changed_too(i, name, mirror, round);
+        reads_the_same(name, mirror, round);
         for (int j = 0; j < 4; j++) {
             int a = faccessat(AT_FDCWD, name, modes[j], 0), error = errno;
             int b = faccessat(mirror, name, modes[j], 0);
@@ -147,7 +179,7 @@ int main(int argc, char **argv)
     if (argc < 3) return 2;
     long rounds = atol(argv[2]);
     struct turns *turns = mmap(NULL, sizeof *turns, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (turns == MAP_FAILED || mkdir(argv[1], 0755) != 0) fail("mkdir", argv[1], 0);
+    if (turns == MAP_FAILED || (mkdir(argv[1], 0755) != 0 && errno != EEXIST)) fail("mkdir", argv[1], 0);
     int mirror = open(argv[1], O_RDONLY | O_DIRECTORY);
     if (mirror < 0) fail("open", argv[1], 0);
     compare(mirror, 0);

@@ -228,10 +228,17 @@ fn what_is_written_while_another_process_cuts_the_file_is_not_lost() {
 fn every_change_of_names_is_seen_by_other_processes_at_once() {
     let looks = program("looks").display().to_string();
     let script = format!(
-        "mkdir here apart; (cd here; exec '{looks}' $OUTSIDE/one 600) && \
-         (cd apart; exec '{looks}' $OUTSIDE/other 600 apart)"
+        "cp -r lower $OUTSIDE/lower; mkdir here apart; \
+         (cd here; exec '{looks}' $OUTSIDE/one 600) && \
+         (cd apart; exec '{looks}' $OUTSIDE/other 600 apart) && \
+         (cd lower; exec '{looks}' $OUTSIDE/lower 400 apart)"
     );
     Workflow::new("looks")
+        .input("lower/a", "on disk")
+        .input("lower/c", vec![b'c'; 9000])
+        .input("lower/d/b", "deeper")
+        .input("lower/d/deep/a", "deepest")
+        .input("lower/e/c", "")
         .step(Step::sh("looks", script).writes(&["*"]))
         .verify();
 }

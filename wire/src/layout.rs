@@ -3,16 +3,19 @@
 //! ```text
 //! arena   what files hold: pages and chunks           client: read, write
 //! meta    header, FileMeta, OfdMeta, ProcessMeta,     client: read
-//!         MapBlock, names: written by the coordinator only
-//! sync    header, FileSync, OfdSync, ProcessRecord    client: read, write
+//!         MapBlock, names and directories: written by
+//!         the coordinator only
+//! sync    header, FileSync, OfdSync, ProcessRecord,   client: read, write
+//!         Mailbox
 //! ```
 //!
 //! The three are memfds sealed against growing and shrinking. Clients get a
 //! read-only descriptor of `meta`, so that they cannot map it writable.
 //! A client may only fill granted pages, advance `size` and `frontier`, set
-//! its own [`ThreadRecord`]s, and hold owner words.
+//! its own [`ThreadRecord`]s, hold owner words, and ask by its own [`Mailbox`].
 
 use core::mem::size_of;
+use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::limits::{CHUNK, MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, MAX_THREADS, PAGE};
@@ -35,6 +38,11 @@ pub struct MetaHeader {
     pub device: AtomicU64,
     /// Not zero: the arena may lie on transparent huge pages.
     pub huge: AtomicU32,
+    // The next word changes often.
+    reserved: [AtomicU32; 7],
+    /// Not zero: the coordinator looks at mailboxes, see
+    /// [`mailbox`](crate::protocol::mailbox).
+    pub awake: AtomicU32,
 }
 
 /// [`FileMeta::flags`]: committed for ever.
@@ -160,6 +168,10 @@ pub struct SyncHeader {
     /// Not zero: the coordinator has died or the session is over; every call
     /// on a taken-over file is `EIO`.
     pub dead: AtomicU32,
+    // The next words change often.
+    reserved: [AtomicU32; 15],
+    /// A bit for each process that has put a question into its mailbox.
+    pub asked: [AtomicU64; MAX_PROCESSES as usize / 64],
 }
 
 /// What clients and coordinator write of a file (the FCB's second half).
@@ -235,10 +247,60 @@ pub struct ProcessRecord {
     pub threads: [ThreadRecord; MAX_THREADS as usize],
 }
 
+/// Words of a mailbox's frame.
+pub const MAILBOX_WORDS: usize = 504;
+
+/// By which a process asks, and is answered, without a system call; see
+/// [`mailbox`](crate::protocol::mailbox).
+#[repr(C, align(4096))]
+pub struct Mailbox {
+    /// Whose turn it is, and a futex.
+    pub state: AtomicU32,
+    reserved: [AtomicU32; 15],
+    /// A frame as on the socket, with its length word.
+    pub frame: [AtomicU64; MAILBOX_WORDS],
+}
+
+impl Mailbox {
+    /// Most bytes of a frame in it.
+    pub const ROOM: usize = MAILBOX_WORDS * 8;
+
+    /// Puts a frame in; `false`: it is too long.
+    #[must_use]
+    pub fn put(&self, frame: &[u8]) -> bool {
+        let (words, rest) = frame.as_chunks::<8>();
+        let mut last = [0; 8];
+        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        let bytes = words.iter().chain(core::iter::once(&last));
+        for (slot, bytes) in self.frame.iter().zip(bytes) {
+            slot.store(u64::from_le_bytes(*bytes), Relaxed);
+        }
+        frame.len() <= Self::ROOM
+    }
+
+    /// Copies the frame out, as long as its length word says, and gives the length of
+    /// its body; `None`: that is more than there is or `into` holds.
+    pub fn get(&self, into: &mut [u8]) -> Option<usize> {
+        let first = self.frame.first()?.load(Relaxed);
+        let body = first as u32 as usize;
+        let length = body.checked_add(4).filter(|length| *length <= Self::ROOM)?;
+        let into = into.get_mut(..length)?;
+        let mut words = self.frame.iter().map(|word| word.load(Relaxed));
+        for part in into.chunks_mut(8) {
+            let bytes = words.next()?.to_le_bytes();
+            part.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        }
+        // What was checked is what counts, whatever is there by now.
+        into.get_mut(..4)?
+            .copy_from_slice(&(body as u32).to_le_bytes());
+        Some(body)
+    }
+}
+
 /// Where the tables of `meta` start, and its size, in bytes.
 pub mod meta {
     use super::*;
-    use crate::names::{Bucket, MAX_BUCKETS};
+    use crate::names::{Bucket, Directory, MAX_BUCKETS};
 
     /// Table of [`FileMeta`].
     pub const FILES: usize = PAGE as usize;
@@ -250,8 +312,10 @@ pub mod meta {
     pub const BLOCKS: usize = PROCESSES + MAX_PROCESSES as usize * size_of::<ProcessMeta>();
     /// Head of the table of names.
     pub const NAMES: usize = BLOCKS + MAX_MAP_BLOCKS as usize * size_of::<MapBlock>();
-    /// Its buckets.
-    pub const BUCKETS: usize = NAMES + PAGE as usize;
+    /// Table of [`Directory`].
+    pub const DIRECTORIES: usize = NAMES + PAGE as usize;
+    /// Buckets of the table of names.
+    pub const BUCKETS: usize = DIRECTORIES + crate::names::DIRECTORIES * size_of::<Directory>();
     /// Size of the region.
     pub const SIZE: usize = BUCKETS + MAX_BUCKETS * size_of::<Bucket>();
 }
@@ -266,8 +330,10 @@ pub mod sync {
     pub const OFDS: usize = FILES + MAX_FILES as usize * size_of::<FileSync>();
     /// Table of [`ProcessRecord`].
     pub const PROCESSES: usize = OFDS + MAX_OFDS as usize * size_of::<OfdSync>();
+    /// Table of [`Mailbox`].
+    pub const MAILBOXES: usize = PROCESSES + MAX_PROCESSES as usize * size_of::<ProcessRecord>();
     /// Size of the region.
-    pub const SIZE: usize = PROCESSES + MAX_PROCESSES as usize * size_of::<ProcessRecord>();
+    pub const SIZE: usize = MAILBOXES + MAX_PROCESSES as usize * size_of::<Mailbox>();
 }
 
 const _: () = {
@@ -277,6 +343,8 @@ const _: () = {
     assert!(size_of::<OfdSync>() == 64);
     assert!(size_of::<ThreadRecord>() == 64);
     assert!(size_of::<ProcessRecord>() == 4096);
+    assert!(size_of::<Mailbox>() == 4096);
+    assert!(size_of::<MetaHeader>() == 128);
     assert!(meta::PROCESSES.is_multiple_of(4096) && meta::BLOCKS.is_multiple_of(4096));
     assert!(sync::PROCESSES.is_multiple_of(4096));
 };
@@ -400,6 +468,43 @@ mod tests {
         assert_eq!(Piece::at(CHUNK).unwrap().index, SEGMENTS as u32);
         assert_eq!(Piece::at(DIRECT_BYTES).unwrap().index, DIRECT as u32);
         assert_eq!(Piece::at(MAX_MAPPED), None);
+    }
+
+    fn mailbox() -> std::boxed::Box<Mailbox> {
+        std::boxed::Box::new(Mailbox {
+            state: AtomicU32::new(0),
+            reserved: [const { AtomicU32::new(0) }; 15],
+            frame: [const { AtomicU64::new(u64::MAX) }; MAILBOX_WORDS],
+        })
+    }
+
+    fn frame(length: usize) -> std::vec::Vec<u8> {
+        let body = (0..length - 4).map(|at| at as u8 | 1);
+        let head = ((length - 4) as u32).to_le_bytes();
+        head.into_iter().chain(body).collect()
+    }
+
+    #[test]
+    fn a_mailbox_gives_the_frame_that_was_put_in() {
+        let mailbox = mailbox();
+        let mut room = [0; 8192];
+        for length in [4, 5, 11, 12, 13, 4024, Mailbox::ROOM - 1, Mailbox::ROOM] {
+            assert!(mailbox.put(&frame(length)));
+            assert_eq!(mailbox.get(&mut room), Some(length - 4));
+            assert_eq!(room[..length], frame(length));
+        }
+        assert!(!mailbox.put(&frame(Mailbox::ROOM + 1)));
+    }
+
+    #[test]
+    fn nothing_is_read_beyond_a_mailbox_or_the_readers_room() {
+        let mailbox = mailbox();
+        assert_eq!(mailbox.get(&mut [0; 8192]), None);
+        assert!(mailbox.put(&frame(100)));
+        assert_eq!(mailbox.get(&mut [0; 99]), None);
+        let one_more = (Mailbox::ROOM - 4 + 1) as u32;
+        assert!(mailbox.put(&one_more.to_le_bytes()));
+        assert_eq!(mailbox.get(&mut [0; 8192]), None);
     }
 
     #[test]

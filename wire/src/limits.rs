@@ -1,7 +1,7 @@
 //! Numbers that both sides must agree on.
 
 /// Version of the protocol and the layout; a client with another is refused.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Most bytes of one frame, without its length word.
 pub const MAX_FRAME: usize = 64 * 1024;
@@ -41,6 +41,9 @@ pub const MAX_MAP_BLOCKS: u32 = 1 << 15;
 
 /// Largest file, in bytes: what the block map of a file reaches.
 pub const MAX_FILE_SIZE: u64 = crate::layout::MAX_MAPPED;
+
+/// What a directory says that it takes, in bytes.
+pub const DIRECTORY_BYTES: u64 = 4096;
 
 /// Descriptors that the shim keeps track of.
 pub const MAX_DESCRIPTORS: u32 = 1 << 20;

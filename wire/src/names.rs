@@ -1,8 +1,9 @@
-//! The table of names: what exists below `CAPIO_DIR` and may be told to anybody,
-//! so that looking at it needs no message.
+//! The table of names: what exists below `CAPIO_DIR`, or does not, and may be told to
+//! anybody, so that looking at it needs no message.
 //!
 //! The coordinator alone writes it, clients only read. It is a cache: what it does
-//! not say is asked for, and a name may be put out for another. Staleness: a change
+//! not say is asked for, and a name may be put out for another. The same holds for
+//! the attributes of directories beside it ([`Directory`]). Staleness: a change
 //! of the name space is in the table before the call that makes it returns, so a look
 //! that begins after that call sees it. A look that runs beside a change counts only
 //! if [`version`](Names::version) was even and the same before and after it, and sees
@@ -16,10 +17,15 @@ use core::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use crate::limits::DIRECTORY_BYTES;
+use crate::message::Attributes;
+
 /// Places that a name can have.
 pub const WAYS: usize = 4;
 /// Most buckets of the table.
 pub const MAX_BUCKETS: usize = 1 << 19;
+/// Directories whose attributes can be known at a time: a power of two.
+pub const DIRECTORIES: usize = 1 << 12;
 
 /// Head of the table.
 #[repr(C, align(64))]
@@ -49,7 +55,7 @@ pub struct Bucket {
     slots: [Slot; WAYS],
 }
 
-const _: () = assert!(size_of::<Bucket>() == 128);
+const _: () = assert!(size_of::<Bucket>() == 128 && size_of::<Directory>() == 64);
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,16 +74,25 @@ pub enum Known {
         /// Nobody waits for it by this name; otherwise nobody does once it is final.
         free: bool,
     },
+    /// A plain file of the lower layer, as it lies on disk by the same path, that
+    /// nobody waits for: the kernel knows all about it.
+    Lower {
+        /// Its inode in the session.
+        inode: u64,
+    },
+    /// Nothing, and nobody waits for it.
+    Missing,
 }
 
 const DIRECTORY: u64 = 1;
 const FILE: u64 = 2;
-const FREE: u64 = 4;
+const FREE_FILE: u64 = 3;
+const LOWER: u64 = 4;
+const MISSING: u64 = 5;
 
 impl Known {
     /// ```text
-    /// bits 0-1    1 directory, 2 file
-    /// bit 2       file: free
+    /// bits 0-2    1 directory, 2 file, 3 file that is free, 4 lower file, 5 nothing
     /// bits 8-31   file: index of its records
     /// bits 32-63  file: generation of these
     /// ```
@@ -89,23 +104,93 @@ impl Known {
                 generation,
                 free,
             } => {
-                let free = if free { FREE } else { 0 };
-                let what = FILE | free | u64::from(record) << 8 | u64::from(generation) << 32;
+                let kind = if free { FREE_FILE } else { FILE };
+                let what = kind | u64::from(record) << 8 | u64::from(generation) << 32;
                 (what, 0)
             }
+            Self::Lower { inode } => (LOWER, inode),
+            Self::Missing => (MISSING, 0),
         }
     }
 
     #[inline(always)]
     fn unpack(what: u64, inode: u64) -> Option<Self> {
-        match what & 3 {
+        match what & 7 {
             DIRECTORY => Some(Self::Directory { inode }),
-            FILE => Some(Self::File {
+            kind @ (FILE | FREE_FILE) => Some(Self::File {
                 record: (what as u32) >> 8,
                 generation: (what >> 32) as u32,
-                free: what & FREE != 0,
+                free: kind == FREE_FILE,
             }),
+            LOWER => Some(Self::Lower { inode }),
+            MISSING => Some(Self::Missing),
             _ => None,
+        }
+    }
+}
+
+/// The attributes of a directory. A change of them is seen as one of names is.
+#[repr(C, align(64))]
+pub struct Directory {
+    /// 0: of none.
+    inode: AtomicU64,
+    /// Permissions with the type; number of links above.
+    mode_links: AtomicU64,
+    /// Owner; group above.
+    owners: AtomicU64,
+    times: [AtomicU64; 4],
+}
+
+impl Directory {
+    /// Which of all directories' places is that of `inode`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn place(inode: u64) -> u32 {
+        inode as u32 & (DIRECTORIES as u32 - 1)
+    }
+
+    /// The attributes, if they are those of `inode`.
+    #[inline(always)]
+    #[must_use]
+    pub fn get(&self, inode: u64) -> Option<Attributes> {
+        if self.inode.load(Relaxed) != inode {
+            return None;
+        }
+        let (mode_links, owners) = (self.mode_links.load(Relaxed), self.owners.load(Relaxed));
+        let [accessed, modified, changed, born] = &self.times;
+        let time = |word: &AtomicU64| word.load(Relaxed).cast_signed();
+        Some(Attributes {
+            inode,
+            mode: mode_links as u32,
+            links: (mode_links >> 32) as u32,
+            uid: owners as u32,
+            gid: (owners >> 32) as u32,
+            rdev: 0,
+            size: DIRECTORY_BYTES,
+            allocated: DIRECTORY_BYTES,
+            accessed: time(accessed),
+            modified: time(modified),
+            changed: time(changed),
+            born: time(born),
+        })
+    }
+
+    /// Notes the attributes of a directory, within a change.
+    pub fn put(&self, of: &Attributes) {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        self.mode_links.store(pair(of.mode, of.links), Relaxed);
+        self.owners.store(pair(of.uid, of.gid), Relaxed);
+        let times = [of.accessed, of.modified, of.changed, of.born];
+        for (word, time) in self.times.iter().zip(times) {
+            word.store(time.cast_unsigned(), Relaxed);
+        }
+        self.inode.store(of.inode, Relaxed);
+    }
+
+    /// Forgets those of `inode`, within a change.
+    pub fn forget(&self, inode: u64) {
+        if self.inode.load(Relaxed) == inode {
+            self.inode.store(0, Relaxed);
         }
     }
 }
@@ -265,8 +350,14 @@ mod tests {
             assert_eq!(bucket.find(key(name)), Some(file(record)));
         }
         let inode = u64::MAX;
-        bucket.put(key(b"d"), Known::Directory { inode }, 0);
-        assert_eq!(bucket.find(key(b"d")), Some(Known::Directory { inode }));
+        for known in [
+            Known::Directory { inode },
+            Known::Lower { inode },
+            Known::Missing,
+        ] {
+            bucket.put(key(b"d"), known, 0);
+            assert_eq!(bucket.find(key(b"d")), Some(known));
+        }
         bucket.put(key(b"a"), file(9), 0);
         assert_eq!(bucket.find(key(b"a")), Some(file(9)));
         bucket.remove(key(b"a"));
@@ -294,6 +385,39 @@ mod tests {
         assert!(put(4));
         let there = (0..5).filter(|number| bucket.find(key(*number)).is_some());
         assert_eq!(there.collect::<Vec<_>>(), [0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn attributes_are_those_of_one_directory() {
+        let place = Directory {
+            inode: AtomicU64::new(0),
+            mode_links: AtomicU64::new(0),
+            owners: AtomicU64::new(0),
+            times: [const { AtomicU64::new(0) }; 4],
+        };
+        let inode = 7 + (DIRECTORIES as u64) * 9;
+        assert_eq!(Directory::place(inode), 7);
+        let attributes = Attributes {
+            inode,
+            mode: 0o4_1777,
+            links: u32::MAX,
+            uid: u32::MAX - 1,
+            gid: 5,
+            rdev: 0,
+            size: DIRECTORY_BYTES,
+            allocated: DIRECTORY_BYTES,
+            accessed: -1,
+            modified: i64::MAX,
+            changed: 3,
+            born: 4,
+        };
+        place.put(&attributes);
+        assert_eq!(place.get(inode), Some(attributes));
+        assert_eq!(place.get(7), None);
+        place.forget(7);
+        assert!(place.get(inode).is_some());
+        place.forget(inode);
+        assert_eq!(place.get(inode), None);
     }
 
     #[test]

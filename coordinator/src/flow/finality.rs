@@ -280,6 +280,11 @@ impl State {
         (verdict, creators)
     }
 
+    /// See [`Flow::is_awaited`](super::Flow::is_awaited).
+    pub(super) fn is_awaited(&self, law: Law<'_>, path: &[u8]) -> bool {
+        !self.roles_of_missing(law, path).0.is_empty()
+    }
+
     fn roles_of_missing(&self, law: Law<'_>, path: &[u8]) -> (Vec<StepId>, Vec<StepId>) {
         let roles = self.roles(law, path);
         let below = law.rules.steps_below(path);

@@ -364,6 +364,12 @@ impl Flow {
         !roles.consumers.is_empty()
     }
 
+    /// Whether the spec names a step that may wait for something to come at `path`.
+    #[must_use]
+    pub fn is_awaited(&self, path: &[u8]) -> bool {
+        self.state.is_awaited(self.book.law(), path)
+    }
+
     /// How a step may list the directory that it found at `path`: free unless
     /// the spec names that very path as something the step reads.
     #[must_use]

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use nix::unistd::{Gid, Uid};
-use wire::limits::{MAX_FILE_SIZE, PAGE};
+use wire::limits::{DIRECTORY_BYTES, MAX_FILE_SIZE, PAGE};
 use wire::message::{Attributes, OfdId, SetTime, Target};
 
 use super::engine::{Answer, Client, Engine, Outcome};
@@ -55,7 +55,14 @@ impl Engine {
                 Walk::Error(error) => Err(error),
                 Walk::Outside(path) => Ok(Aim::Native(path)),
                 Walk::Missing { path, .. } if self.excluded(&path) => Ok(Aim::Native(path)),
-                Walk::Missing { path, .. } => Ok(Aim::Missing(path)),
+                Walk::Missing {
+                    parent, name, path, ..
+                } => {
+                    if let Some(parent) = parent {
+                        self.learn_missing(parent, &name, &path);
+                    }
+                    Ok(Aim::Missing(path))
+                }
                 Walk::Found {
                     inode,
                     parent,
@@ -98,7 +105,15 @@ impl Engine {
                 }
                 Ok(Answer::Attributes(attributes))
             }
-            Told::Whole => self.attributes(inode).map(Answer::Attributes),
+            Told::Whole => {
+                let attributes = self.attributes(inode)?;
+                if attributes.mode & libc::S_IFMT == libc::S_IFDIR
+                    && let Some(table) = &mut self.names.table
+                {
+                    table.tell(&attributes);
+                }
+                Ok(Answer::Attributes(attributes))
+            }
         }
     }
 
@@ -135,8 +150,8 @@ impl Engine {
             .names
             .len()
             .max(usize::from(node.inode == self.names.root())) as u32;
-        let mut size = 4096;
-        let mut allocated = 4096;
+        let mut size = DIRECTORY_BYTES;
+        let mut allocated = DIRECTORY_BYTES;
         let mut attr = node.attr;
         let mut rdev = 0;
         let mut count = links;

@@ -514,7 +514,7 @@ impl Engine {
         if self.records.awaits_cut(record) {
             return Ok(false);
         }
-        let reservation = self.ofds.reservation(record);
+        let reservation = self.ofds.reservations.path(record);
         match self.records.move_out(record, &reservation) {
             Ok(false) => self.feed(record).map(|()| false),
             Err(FULL) if self.make_room(CHUNK) != Hope::None => Ok(false),

@@ -3,15 +3,21 @@
 //! asked for is put in, with the directories above it.
 
 use std::collections::hash_map::RandomState;
+use std::ffi::OsStr;
 use std::hash::{BuildHasher, Hasher};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use wire::message::Attributes;
 use wire::names::{Key, Known, MAX_BUCKETS};
 
 use super::engine::Engine;
 use super::names::{Inode, Kind};
 use super::shm::Shared;
+use crate::flow::FileId;
 
 /// Buckets of a young session: 128 KiB.
 const FIRST: u32 = 1 << 10;
@@ -36,6 +42,7 @@ impl NameTable {
     /// everything is asked for.
     #[must_use]
     pub(super) fn new(shared: Arc<Shared>, root: Inode) -> Option<Self> {
+        shared.back_names().ok()?;
         shared.back_buckets(0, FIRST).ok()?;
         let table = Self {
             seed: random(),
@@ -47,12 +54,12 @@ impl NameTable {
         let names = table.shared.names();
         names.begin_change();
         names.root.store(root, Relaxed);
-        table.tell();
+        table.tell_head();
         names.end_change();
         Some(table)
     }
 
-    fn tell(&self) {
+    fn tell_head(&self) {
         let names = self.shared.names();
         names.seed.store(self.seed, Relaxed);
         names.mask.store(self.buckets - 1, Relaxed);
@@ -96,13 +103,37 @@ impl NameTable {
         self.count = self.count.saturating_sub(1);
     }
 
+    /// Notes the attributes of a directory.
+    pub(super) fn tell(&mut self, attributes: &Attributes) {
+        let place = self.shared.directory(attributes.inode);
+        if place.get(attributes.inode).as_ref() == Some(attributes) {
+            return;
+        }
+        let names = self.shared.names();
+        names.begin_change();
+        place.put(attributes);
+        names.end_change();
+    }
+
+    /// Attributes of `inode`, which may be a directory, are about to change.
+    pub(super) fn forget_attributes(&mut self, inode: Inode) {
+        let place = self.shared.directory(inode);
+        if place.get(inode).is_none() {
+            return;
+        }
+        let names = self.shared.names();
+        names.begin_change();
+        place.forget(inode);
+        names.end_change();
+    }
+
     /// Forgets all: the old names are there still, but nobody finds them.
     pub(super) fn forget_all(&mut self) {
         self.seed = random();
         self.count = 0;
         let names = self.shared.names();
         names.begin_change();
-        self.tell();
+        self.tell_head();
         names.end_change();
     }
 
@@ -126,7 +157,7 @@ impl NameTable {
             low.split(high, self.buckets);
         }
         self.buckets *= 2;
-        self.tell();
+        self.tell_head();
         names.end_change();
     }
 }
@@ -139,6 +170,16 @@ impl Engine {
             return;
         };
         let known = match &node.kind {
+            Kind::File(file) if file.record.is_none() => {
+                let same = file.lower.as_deref() == Some(Path::new(OsStr::from_bytes(path)));
+                // Another name may say something else of it.
+                let alone = node.names.len() == 1 && is_alone(path);
+                let told = self.flow.is_final(FileId(inode)) || !self.flow.is_read_by_rule(path);
+                if !(same && alone && told && file.consumed) {
+                    return;
+                }
+                Known::Lower { inode }
+            }
             Kind::File(file) => {
                 let Some(record) = file.record else { return };
                 let generation = self.shared.file(record).generation.load(Relaxed);
@@ -152,6 +193,18 @@ impl Engine {
             Kind::Directory(_) => Known::Directory { inode },
             _ => return,
         };
+        self.note(parent, name, known);
+    }
+
+    /// Lets programs see without asking that there is nothing by `name` in `parent`,
+    /// at `path`, if nobody waits for it.
+    pub(super) fn learn_missing(&mut self, parent: Inode, name: &[u8], path: &[u8]) {
+        if !self.flow.is_awaited(path) {
+            self.note(parent, name, Known::Missing);
+        }
+    }
+
+    fn note(&mut self, parent: Inode, name: &[u8], known: Known) {
         let mut above = Vec::new();
         let mut at = parent;
         while at != self.names.root()
@@ -167,6 +220,12 @@ impl Engine {
             table.put(parent, name, known);
         }
     }
+}
+
+/// Whether a file on disk has one name.
+fn is_alone(path: &[u8]) -> bool {
+    let meta = std::fs::symlink_metadata(OsStr::from_bytes(path));
+    meta.is_ok_and(|meta| meta.is_file() && meta.nlink() == 1)
 }
 
 #[cfg(test)]

@@ -369,7 +369,25 @@ impl Names {
 
     /// The node of `inode`, to change.
     pub(super) fn get_mut(&mut self, inode: Inode) -> Option<&mut Node> {
+        self.forget_attributes(inode);
         self.nodes.get_mut(&inode)
+    }
+
+    /// Attributes of `inode` are about to change: programs ask for them again.
+    fn forget_attributes(&mut self, inode: Inode) {
+        if let Some(table) = &mut self.table {
+            table.forget_attributes(inode);
+        }
+    }
+
+    /// What programs know of the names of `inode` does not hold any more.
+    pub(super) fn forget_names(&mut self, inode: Inode) {
+        let names = self.nodes.get(&inode).map(|node| &node.names);
+        if let (Some(table), Some(names)) = (&mut self.table, names) {
+            names
+                .iter()
+                .for_each(|(parent, name)| table.remove(*parent, name));
+        }
     }
 
     /// The plain file `inode`.
@@ -387,6 +405,7 @@ impl Names {
     }
 
     fn directory_mut(&mut self, inode: Inode) -> Option<&mut Directory> {
+        self.forget_attributes(inode);
         match self.nodes.get_mut(&inode)?.kind {
             Kind::Directory(ref mut directory) => Some(directory),
             _ => None,
@@ -721,6 +740,10 @@ impl Names {
 
     /// Gives `inode` one more name.
     pub(super) fn bind(&mut self, parent: Inode, name: Vec<u8>, inode: Inode) {
+        self.forget_names(inode);
+        if let Some(table) = &mut self.table {
+            table.remove(parent, &name);
+        }
         let Some(node) = self.nodes.get_mut(&inode) else {
             return;
         };
@@ -737,7 +760,7 @@ impl Names {
 
     /// Marks a change of directory `inode`'s entries.
     pub(super) fn touch(&mut self, inode: Inode) {
-        if let Some(node) = self.nodes.get_mut(&inode) {
+        if let Some(node) = self.get_mut(inode) {
             node.attr.modified = now();
             node.attr.changed = node.attr.modified;
         }
@@ -754,7 +777,7 @@ impl Names {
             let path = lower.join(OsStr::from_bytes(name));
             self.note_removed(path, entry.inode);
         }
-        if let Some(node) = self.nodes.get_mut(&entry.inode) {
+        if let Some(node) = self.get_mut(entry.inode) {
             node.names
                 .retain(|(dir, own)| !(*dir == parent && own == name));
             node.attr.changed = now();

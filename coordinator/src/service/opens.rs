@@ -11,8 +11,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,7 @@ use super::journal::data_of;
 use super::names::{Attr, FileNode, Inode, Kind, Walk, now};
 use super::processes::killed_by;
 use super::records::Records;
+use super::reservations::Reservations;
 use crate::flow::{FileId, FileKind, Reading, StepId};
 
 /// Flags that make no sense for a reservation.
@@ -87,8 +88,8 @@ pub(super) struct Ofds {
     /// How many have come to rest since it was looked who is at work.
     closed: u32,
     next: u32,
-    names: PathBuf,
-    reserved: PathBuf,
+    /// What they are descriptions of.
+    pub(super) reservations: Reservations,
 }
 
 impl Ofds {
@@ -102,8 +103,7 @@ impl Ofds {
             resting: Vec::new(),
             closed: 0,
             next: 0,
-            names: session.join(place::OPEN),
-            reserved: session.join(place::RESERVED),
+            reservations: Reservations::new(session),
         }
     }
 
@@ -130,32 +130,6 @@ impl Ofds {
     /// All: number and description.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Ofd)> {
         self.open.iter().map(|(id, ofd)| (*id, ofd))
-    }
-
-    /// The inode of a file record, where nothing lies unless it is the
-    /// kernel's.
-    pub(super) fn reservation(&self, record: u32) -> PathBuf {
-        self.reserved.join(record.to_string())
-    }
-
-    /// Makes the reservation inode of a file record.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub(super) fn reserve(&self, record: u32) -> io::Result<()> {
-        let path = self.reservation(record);
-        File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map(drop)
-    }
-
-    /// Removes it.
-    pub(super) fn unreserve(&self, record: u32) {
-        // It may be missing when its making failed.
-        let _ = std::fs::remove_file(self.reservation(record));
     }
 
     /// A number for a description.
@@ -193,40 +167,17 @@ impl Ofds {
     /// Opens the reservation under a name of its own. Without success the number is
     /// free again, at once or when the kernel reports the close.
     fn descriptor(&mut self, id: u32, record: u32, flags: i32) -> nix::Result<OwnedFd> {
-        let name = self.names.join(id.to_string());
-        let linked = std::fs::hard_link(self.reservation(record), &name).map_err(errno);
-        let kept = OFlag::from_bits_retain(flags & !NOT_KEPT) | OFlag::O_CLOEXEC;
-        let opened = linked.and_then(|()| {
-            let opened = open(&name, kept, Mode::empty());
-            // A name that stays only takes its number out of use.
-            let _ = std::fs::remove_file(&name);
-            opened
-        });
-        let fd = opened.inspect_err(|_| self.free.push(id))?;
-        // A write that misses the shim must fail, appending or not: nothing lies
-        // beyond, and the inode is empty for a read.
-        let moved = nix::unistd::lseek(fd.as_fd(), i64::MAX, nix::unistd::Whence::SeekSet);
-        moved.inspect_err(|_| {
-            self.unborn.insert(id);
-        })?;
-        Ok(fd)
+        let flags = OFlag::from_bits_retain(flags & !NOT_KEPT);
+        let opened = self.reservations.open(record, id, flags);
+        opened.map_err(|failed| {
+            if failed.was_open {
+                self.unborn.insert(id);
+            } else {
+                self.free.push(id);
+            }
+            failed.error
+        })
     }
-
-    /// Whether something was written to a reservation that holds no bytes, by
-    /// a call at an offset that missed the shim. It is empty afterwards.
-    fn was_missed(&self, record: u32) -> bool {
-        let place = self.reservation(record);
-        let missed = std::fs::metadata(&place).is_ok_and(|meta| meta.len() > 0);
-        if missed && let Ok(file) = File::options().write(true).open(place) {
-            // On tmpfs it cannot fail; then it is only told again.
-            let _ = file.set_len(0);
-        }
-        missed
-    }
-}
-
-fn errno(error: io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 /// Watches for last closes of open file descriptions.
@@ -264,6 +215,8 @@ impl Watch {
     /// Descriptions closed since; `None` in place of a number: the queue has
     /// overflown.
     fn closed(&self) -> Vec<Option<u32>> {
+        // A read takes some hundred events: fewer are all there were.
+        const FEW: usize = 32;
         let mut closed = Vec::new();
         while let Ok(events) = self.inotify.read_events() {
             closed.extend(events.iter().filter_map(|event| {
@@ -272,6 +225,9 @@ impl Watch {
                 }
                 event.name.as_ref()?.to_str()?.parse().ok().map(Some)
             }));
+            if events.len() < FEW {
+                break;
+            }
         }
         closed
     }
@@ -308,12 +264,13 @@ impl Engine {
                 if self.excluded(&path) {
                     return Ok(Answer::Native(path, None));
                 }
-                self.learn(parent, &name, inode, &path);
                 if exclusive {
-                    Err(libc::EEXIST)
-                } else {
-                    self.open_found(client, inode, path, flags)
+                    self.learn(parent, &name, inode, &path);
+                    return Err(libc::EEXIST);
                 }
+                let opened = self.open_found(client, inode, path.clone(), flags);
+                self.learn(parent, &name, inode, &path);
+                opened
             }
             Walk::Missing {
                 parent,
@@ -327,6 +284,9 @@ impl Engine {
                         .map(|()| Answer::Native(path, None));
                 }
                 if flags & libc::O_CREAT == 0 {
+                    if let Some(parent) = parent {
+                        self.learn_missing(parent, &name, &path);
+                    }
                     return self.missing(client, thread, path);
                 }
                 let Some(parent) = parent else {
@@ -410,9 +370,9 @@ impl Engine {
             }
             error => error,
         })?;
-        self.ofds.reserve(record).map_err(|error| {
+        self.ofds.reservations.make(record).map_err(|error| {
             self.records.release(record);
-            error.raw_os_error().unwrap_or(libc::EIO)
+            error as i32
         })?;
         Ok(record)
     }
@@ -513,6 +473,7 @@ impl Engine {
         }
         self.records.set_attr(record, &attr);
         self.room.is_idle(inode, record);
+        self.names.forget_names(inode);
         if let Some(file) = self.names.file_mut(inode) {
             file.record = Some(record);
             file.seen = Some(super::names::seen(&meta));
@@ -697,18 +658,18 @@ impl Engine {
 
     /// Takes note of all open file descriptions that were closed.
     pub(super) fn drain_closes(&mut self) {
-        // Once more after a look around: what that found closed is told too,
-        // and must not be taken for the end of a later use of its number.
         loop {
             let events = self.watch.closed();
-            if events.is_empty() {
-                break;
-            }
-            for closed in events {
-                match closed {
+            for closed in &events {
+                match *closed {
                     Some(id) => self.closed(id),
                     None => self.rescan(Instant::now()),
                 }
+            }
+            // Once more after a look around: what that found closed is told too,
+            // and must not be taken for the end of a later use of its number.
+            if !events.contains(&None) {
+                break;
             }
         }
         self.settle();
@@ -741,7 +702,10 @@ impl Engine {
         if ofd.writes() && self.shared.ofd(id).native.load(Relaxed) != 0 {
             self.records.adopt(ofd.record);
         }
-        if ofd.writes() && !self.records.is_kernel(ofd.record) && self.ofds.was_missed(ofd.record) {
+        if ofd.writes()
+            && !self.records.is_kernel(ofd.record)
+            && self.ofds.reservations.was_missed(ofd.record)
+        {
             let (step, path) = (self.flow.step_name(ofd.step), self.display_path(&ofd.path));
             self.stats.err(format!(
                 "step \"{step}\" wrote to {path} by a way that capio does not see (io_uring or \
@@ -806,8 +770,9 @@ impl Engine {
     }
 
     fn drop_record(&mut self, record: u32) {
-        self.programs.forget(record, &self.ofds.reservation(record));
-        self.ofds.unreserve(record);
+        let reservations = &mut self.ofds.reservations;
+        self.programs.forget(record, &reservations.path(record));
+        reservations.remove(record);
         self.room.is_used(record);
         self.records.release(record);
     }

@@ -1,11 +1,15 @@
 //! Attached processes and their records in shared memory.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use wire::limits::MAX_PROCESSES;
+use wire::protocol::mailbox;
 
 use super::shm::Shared;
 use crate::flow::StepId;
@@ -21,13 +25,31 @@ pub(super) struct Process {
     pub generation: u32,
     /// Readable once it has ended.
     pub ended: Arc<OwnedFd>,
+    /// Its `/proc/PID/statm`, once that was needed.
+    memory: OnceCell<Option<File>>,
 }
 
 impl Process {
+    /// Whether it has memory: a process that ends gives that up before it closes its
+    /// files. In doubt not.
+    fn is_alive(&self) -> bool {
+        let memory = self.memory.get_or_init(|| {
+            let opened = File::open(format!("/proc/{}/statm", self.pid)).ok();
+            // The number may be another process's once this one has ended.
+            opened.filter(|_| !has_ended(&self.ended))
+        });
+        let mut first = [0];
+        let read = memory.as_ref().map(|file| file.read_at(&mut first, 0));
+        matches!(read, Some(Ok(1))) && first != *b"0"
+    }
+
     /// The signal that has killed it, or kills it right now; 0: it ends, or
     /// has ended, by itself. `None`: it lives, or nobody knows any more.
     #[must_use]
     pub(super) fn killed_by(&self) -> Option<i32> {
+        if self.is_alive() {
+            return None;
+        }
         // It may be reaped, and then be known to its descriptor, in between.
         exit_signal(&self.ended)
             .or_else(|| killed_by(self.pid))
@@ -105,6 +127,7 @@ impl Processes {
                 step,
                 generation,
                 ended,
+                memory: OnceCell::new(),
             },
         );
         self.by_pid.insert(pid, record);
@@ -136,6 +159,9 @@ impl Processes {
     #[must_use]
     pub(super) fn killed_by(&self, record: u32) -> Option<i32> {
         let process = self.by_record.get(&record)?;
+        if process.is_alive() {
+            return None;
+        }
         process.killed_by().or_else(|| {
             let by_itself = self.shared.record(record).ending.load(SeqCst) != 0;
             (has_ended(&process.ended) && !by_itself).then_some(libc::SIGKILL)
@@ -187,6 +213,7 @@ impl Processes {
 
 fn clear(shared: &Shared, record: u32) {
     shared.record(record).ending.store(0, Relaxed);
+    shared.mailbox(record).state.store(mailbox::FREE, Relaxed);
     for slot in &shared.record(record).threads {
         slot.tid.store(0, Relaxed);
         slot.waits_for.store(0, Relaxed);

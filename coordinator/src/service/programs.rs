@@ -292,7 +292,7 @@ impl Engine {
         if !self.bring_out(record)? {
             return Ok(Answer::Soon);
         }
-        let reservation = self.ofds.reservation(record);
+        let reservation = self.ofds.reservations.path(record);
         let name = self.below(name).ok_or(libc::EACCES)?;
         let place = self.programs.put(record, &name, &reservation);
         let place = place.map_err(|error| os_error(&error))?;

@@ -1,22 +1,23 @@
 //! The control plane: a Unix socket served by one thread.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use wire::limits::{MAX_FRAME, VERSION};
-use wire::message::{Reply, Request, decode, encode};
+use wire::message::{Reply, Request, decode};
 
 use super::connections::{Connections, Guest};
-use super::engine::{Answer, Client, Engine};
+use super::engine::{Client, Engine};
+use super::mailboxes::Mailboxes;
 use super::processes::{has_ended, pidfd};
+use super::replies;
 
 /// How often time-driven work is looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -44,14 +45,17 @@ pub(super) async fn serve(
     tokio::task::spawn_local(watch_closes(Arc::clone(&engine), registered(watch)?));
     tokio::task::spawn_local(tick(Arc::clone(&engine)));
     let connections = Connections::default();
+    let mailboxes = Mailboxes::new(Arc::clone(&engine));
+    let serving = Rc::clone(&mailboxes);
+    tokio::task::spawn_local(async move { serving.serve().await });
     loop {
         tokio::select! {
             () = stop.notified() => return Ok(()),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let engine = Arc::clone(&engine);
+                    let (engine, mailboxes) = (Arc::clone(&engine), Rc::clone(&mailboxes));
                     connections.admit(|guest| tokio::task::spawn_local(async move {
-                        if let Err(error) = connection(engine, stream, guest).await {
+                        if let Err(error) = connection(engine, mailboxes, stream, guest).await {
                             tracing::debug!("a client's connection ended: {error}");
                         }
                     }).abort_handle());
@@ -89,7 +93,7 @@ const FIRST_ROOM: usize = 1024;
 
 /// A stream of frames.
 struct Frames {
-    stream: UnixStream,
+    stream: Rc<UnixStream>,
     buffer: Vec<u8>,
     filled: usize,
     taken: usize,
@@ -98,7 +102,7 @@ struct Frames {
 impl Frames {
     fn new(stream: UnixStream) -> Self {
         Self {
-            stream,
+            stream: Rc::new(stream),
             buffer: vec![0; FIRST_ROOM],
             filled: 0,
             taken: 0,
@@ -147,49 +151,14 @@ impl Frames {
             }
         }
     }
-
-    async fn send(&self, reply: &Reply<'_>, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut frame = vec![0; frame_room(reply)];
-        let length = encode(reply, &mut frame).ok_or_else(|| io::Error::other("reply too long"))?;
-        let frame = frame.get(..length).unwrap_or_default();
-        let raw: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-        let rights = [ControlMessage::ScmRights(&raw)];
-        let control = if raw.is_empty() {
-            &rights[..0]
-        } else {
-            &rights[..]
-        };
-        let socket = self.stream.as_fd().as_raw_fd();
-        let mut sent = 0;
-        while sent < frame.len() {
-            let part = [io::IoSlice::new(frame.get(sent..).unwrap_or_default())];
-            let control = if sent == 0 { control } else { &[] };
-            let flags = MsgFlags::MSG_NOSIGNAL;
-            let result = self.stream.try_io(Interest::WRITABLE, || {
-                sendmsg::<()>(socket, &part, control, flags, None).map_err(io::Error::from)
-            });
-            match result {
-                Ok(length) => sent += length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.stream.writable().await?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
 }
 
-fn frame_room(reply: &Reply<'_>) -> usize {
-    let payload = match reply {
-        Reply::Native { path, .. } | Reply::Path(path) | Reply::Value(path) => path.len(),
-        Reply::Entries { packed, .. } => packed.len(),
-        _ => 0,
-    };
-    (payload + 256).min(MAX_FRAME + 4)
-}
-
-async fn connection(engine: Shared, stream: UnixStream, guest: Guest) -> io::Result<()> {
+async fn connection(
+    engine: Shared,
+    mailboxes: Rc<Mailboxes>,
+    stream: UnixStream,
+    guest: Guest,
+) -> io::Result<()> {
     let peer = stream.peer_cred()?;
     let pid = peer.pid().unwrap_or(0);
     if peer.uid() != nix::unistd::geteuid().as_raw() {
@@ -212,7 +181,8 @@ async fn connection(engine: Shared, stream: UnixStream, guest: Guest) -> io::Res
     let app = step_name(app)?;
     if version != VERSION {
         lock(&engine).refused_version(pid, version);
-        return frames.send(&Reply::Error(libc::EPROTONOSUPPORT), &[]).await;
+        let refused = Reply::Error(libc::EPROTONOSUPPORT);
+        return replies::send(&frames.stream, &refused, &[]).await;
     }
     let attached = if has_ended(&ended) {
         Err(libc::ESRCH)
@@ -221,15 +191,17 @@ async fn connection(engine: Shared, stream: UnixStream, guest: Guest) -> io::Res
     };
     let client = match attached {
         Ok(client) => client,
-        Err(error) => return frames.send(&Reply::Error(error), &[]).await,
+        Err(error) => return replies::send(&frames.stream, &Reply::Error(error), &[]).await,
     };
     let watch = watch_end(&engine, client, ended)?;
     guest.greeted(pid, watch);
-    welcome(&engine, &frames, client, forked).await?;
+    welcome(&engine, &frames.stream, client, forked).await?;
+    let _seat = mailboxes.seat(client, Rc::clone(&frames.stream));
     while let Some(body) = frames.next().await? {
         let Some(request) = decode::<Request<'_>>(body) else {
             return Err(io::Error::other("a message was malformed"));
         };
+        let came = Instant::now();
         let answer = {
             let mut engine = lock(&engine);
             if !engine.serves(client) {
@@ -237,7 +209,8 @@ async fn connection(engine: Shared, stream: UnixStream, guest: Guest) -> io::Res
             }
             engine.handle(client, &request)
         };
-        reply(&frames, &answer).await?;
+        mailboxes.asked_by_socket(came);
+        replies::answer(&frames.stream, &answer).await?;
     }
     Ok(())
 }
@@ -267,7 +240,12 @@ fn step_name(app: &[u8]) -> io::Result<String> {
     Ok(String::from_utf8_lossy(app).into_owned())
 }
 
-async fn welcome(engine: &Shared, frames: &Frames, client: Client, forked: bool) -> io::Result<()> {
+async fn welcome(
+    engine: &Shared,
+    stream: &UnixStream,
+    client: Client,
+    forked: bool,
+) -> io::Result<()> {
     let shared = Arc::clone(&lock(engine).shared);
     let reply = Reply::Welcome {
         process: client.process,
@@ -275,44 +253,5 @@ async fn welcome(engine: &Shared, frames: &Frames, client: Client, forked: bool)
         arena: shared.arena.bytes(),
     };
     let descriptors = shared.descriptors();
-    frames
-        .send(&reply, if forked { &[] } else { &descriptors })
-        .await
-}
-
-async fn reply(frames: &Frames, answer: &Answer) -> io::Result<()> {
-    let message = match answer {
-        Answer::Ok => Reply::Ok,
-        Answer::Error(error) => Reply::Error(*error),
-        Answer::Wait => Reply::Wait,
-        Answer::Soon => Reply::Soon,
-        Answer::Opened(ofd, fd) => {
-            return frames
-                .send(&Reply::Opened { ofd: *ofd }, &[fd.as_fd()])
-                .await;
-        }
-        Answer::Directory(inode, fd) => {
-            return frames
-                .send(&Reply::Directory { inode: *inode }, &[fd.as_fd()])
-                .await;
-        }
-        Answer::Native(path, inode) => Reply::Native {
-            path,
-            lower: inode.is_some(),
-            inode: inode.unwrap_or(0),
-        },
-        Answer::Attributes(attributes) => Reply::Attributes(*attributes),
-        Answer::Path(path) => Reply::Path(path),
-        Answer::Entries(packed, last) => Reply::Entries {
-            packed,
-            last: *last,
-        },
-        Answer::Space(total, free, files) => Reply::Space {
-            total: *total,
-            free: *free,
-            files: *files,
-        },
-        Answer::Value(value) => Reply::Value(value),
-    };
-    frames.send(&message, &[]).await
+    replies::send(stream, &reply, if forked { &[] } else { &descriptors }).await
 }

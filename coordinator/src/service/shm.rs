@@ -8,8 +8,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::session::Pages;
 use memmap2::{MmapOptions, MmapRaw};
@@ -17,11 +17,12 @@ use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, SealFlag, fallocate, fcntl, op
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
 use wire::layout::{
-    FileMeta, FileSync, MAGIC, MapBlock, MetaHeader, OfdMeta, OfdSync, ProcessMeta, ProcessRecord,
-    SyncHeader, meta, sync,
+    FileMeta, FileSync, MAGIC, Mailbox, MapBlock, MetaHeader, OfdMeta, OfdSync, ProcessMeta,
+    ProcessRecord, SyncHeader, meta, sync,
 };
 use wire::limits::{CHUNK, MAX_FILES, MAX_MAP_BLOCKS, MAX_OFDS, MAX_PROCESSES, VERSION};
-use wire::names::{Bucket, MAX_BUCKETS, Names};
+use wire::names::{Bucket, DIRECTORIES, Directory, MAX_BUCKETS, Names};
+use wire::protocol::mailbox;
 use wire::protocol::stream::Stream;
 
 /// From here on mapping page by page costs more than a call, in bytes.
@@ -290,6 +291,7 @@ struct Backed {
     files: AtomicU32,
     ofds: AtomicU32,
     processes: AtomicU32,
+    mailboxes: AtomicU32,
 }
 
 /// The two halves of a table: start and size of a record, in bytes.
@@ -313,6 +315,11 @@ const PROCESS_TABLES: Tables = Tables {
     meta: (meta::PROCESSES, size_of::<ProcessMeta>()),
     sync: (sync::PROCESSES, size_of::<ProcessRecord>()),
     count: MAX_PROCESSES,
+};
+
+const MAILBOX_TABLES: Tables = Tables {
+    sync: (sync::MAILBOXES, size_of::<Mailbox>()),
+    ..PROCESS_TABLES
 };
 
 impl Tables {
@@ -429,13 +436,30 @@ impl Shared {
         }
     }
 
+    /// Where the attributes of directory `inode` are known.
+    #[must_use]
+    pub(super) fn directory(&self, inode: u64) -> &Directory {
+        let place = clamp(Directory::place(inode), DIRECTORIES as u32);
+        // SAFETY: the place is below the table's length; atomics only.
+        unsafe { self.meta.at(meta::DIRECTORIES, place) }
+    }
+
+    /// Backs the head of the table of names, and the attributes of directories.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn back_names(&self) -> io::Result<()> {
+        let directories = (meta::DIRECTORIES, size_of::<Directory>());
+        self.meta
+            .populate_table((meta::NAMES, size_of::<Names>()), 0, 1)?;
+        self.meta.populate_table(directories, 0, DIRECTORIES as u32)
+    }
+
     /// Backs the buckets from `from` to `end` (exclusive).
     ///
     /// # Errors
     /// `ENOMEM`.
     pub(super) fn back_buckets(&self, from: u32, end: u32) -> io::Result<()> {
-        self.meta
-            .populate_table((meta::NAMES, size_of::<Names>()), 0, 1)?;
         let table = (meta::BUCKETS, size_of::<Bucket>());
         self.meta.populate_table(table, from, end)
     }
@@ -482,6 +506,25 @@ impl Shared {
         unsafe { self.sync.at(sync::PROCESSES, clamp(index, MAX_PROCESSES)) }
     }
 
+    /// The mailbox of process `index`.
+    #[must_use]
+    pub(super) fn mailbox(&self, index: u32) -> &Mailbox {
+        // SAFETY: the index is below the table's length; atomics only.
+        unsafe { self.sync.at(sync::MAILBOXES, clamp(index, MAX_PROCESSES)) }
+    }
+
+    /// The words by which process `index` asks.
+    #[must_use]
+    pub(super) fn asking(&self, index: u32) -> mailbox::Mailbox<'_, AtomicU32, AtomicU64> {
+        let index = clamp(index, MAX_PROCESSES);
+        mailbox::Mailbox {
+            state: &self.mailbox(index).state,
+            asked: &self.sync_header().asked[index as usize / 64],
+            bit: 1 << (index % 64),
+            awake: &self.header().awake,
+        }
+    }
+
     /// Index block `index`.
     #[must_use]
     pub(super) fn block(&self, index: u32) -> &MapBlock {
@@ -510,6 +553,7 @@ impl Shared {
     /// # Errors
     /// `ENOMEM`.
     pub(super) fn back_process(&self, index: u32) -> io::Result<()> {
+        self.back(&MAILBOX_TABLES, &self.backed.mailboxes, index)?;
         self.back(&PROCESS_TABLES, &self.backed.processes, index)
     }
 

@@ -5,12 +5,15 @@
 use core::ffi::c_int;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
+use wire::limits::MAX_PATH;
 use wire::message::{Attributes, Name};
 use wire::names::{Key, Known};
 
 use super::stat::attributes_of;
+use crate::place;
 use crate::session::{File, Session};
 use crate::sys::syscall;
+use crate::text::Text;
 use crate::threads::Hold;
 
 /// How often a look is repeated that ran beside a change, before it is asked.
@@ -55,7 +58,7 @@ fn follow(session: Session, name: Name<'_>) -> Option<Known> {
         known = session.bucket(key.bucket(mask))?.find(key)?;
     }
     // A slash at the end is for directories only.
-    let is_file = matches!(known, Known::File { .. });
+    let is_file = matches!(known, Known::File { .. } | Known::Lower { .. });
     (!(is_file && name.path.ends_with(b"/"))).then_some(known)
 }
 
@@ -74,17 +77,68 @@ fn file_of(session: Session, known: Known) -> Option<File> {
     (is_it && (free || file.is_final())).then_some(file)
 }
 
-/// Attributes of a plain file of the cache.
-pub(crate) fn attributes(name: Name<'_>) -> Option<Attributes> {
+/// What is known of a name.
+pub(crate) enum Look {
+    /// Its attributes.
+    Attributes(Attributes),
+    /// A file of the lower layer with this inode: the kernel knows the rest.
+    Lower(u64),
+    /// There is nothing.
+    Missing,
+}
+
+/// Attributes, or where they are.
+pub(crate) fn attributes(name: Name<'_>) -> Option<Look> {
     let session = Session::get().filter(|session| !session.is_dead())?;
-    look(session, name, |known| {
-        let file = file_of(session, known)?;
-        let _pages = Hold::of_pages(file.index).ok()?;
-        if file.elsewhere() != 0 {
-            return None;
+    look(session, name, |known| match known {
+        Known::Lower { inode } => Some(Look::Lower(inode)),
+        Known::Missing => Some(Look::Missing),
+        Known::Directory { inode } => {
+            let attributes = session.directory(inode)?.get(inode)?;
+            Some(Look::Attributes(attributes))
         }
-        let size = file.sync.size.load(Acquire);
-        Some(attributes_of(file, size, file.allocated(session, size)))
+        Known::File { .. } => {
+            let file = file_of(session, known)?;
+            let _pages = Hold::of_pages(file.index).ok()?;
+            if file.elsewhere() != 0 {
+                return None;
+            }
+            let size = file.sync.size.load(Acquire);
+            let allocated = file.allocated(session, size);
+            Some(Look::Attributes(attributes_of(file, size, allocated)))
+        }
+    })
+}
+
+/// How a name can be opened for reading without asking: a file of the lower layer by
+/// the kernel's path, which goes to `path`, or not at all: `ENOENT`.
+pub(crate) fn open(name: Name<'_>, path: &mut Text<MAX_PATH>) -> Option<Result<u64, i32>> {
+    let session = Session::get().filter(|session| !session.is_dead())?;
+    let known = look(session, name, |known| match known {
+        Known::Lower { inode } => Some(Ok(inode)),
+        Known::Missing => Some(Err(libc::ENOENT)),
+        _ => None,
+    })?;
+    (known.is_err() || on_disk(name, path)).then_some(known)
+}
+
+/// The kernel's path of a name in the lower layer; `false`: only the coordinator
+/// knows it.
+pub(crate) fn on_disk(name: Name<'_>, path: &mut Text<MAX_PATH>) -> bool {
+    let Some(place) = place::get() else {
+        return false;
+    };
+    let mut cwd = Text::<MAX_PATH>::new();
+    let above = if name.base == 0 {
+        Some(&b""[..])
+    } else if place::cwd_inode() == Some(name.base) && place::read_cwd(&mut cwd) {
+        place.behind_shadow(cwd.bytes())
+    } else {
+        None
+    };
+    above.is_some_and(|above| {
+        let parts = [place.canonical.bytes(), above, b"/", name.path];
+        path.set(b"") && parts.into_iter().all(|part| path.push(part))
     })
 }
 
@@ -92,6 +146,9 @@ pub(crate) fn attributes(name: Name<'_>) -> Option<Attributes> {
 pub(crate) fn access(name: Name<'_>, mode: c_int) -> Option<Result<(), i32>> {
     let session = Session::get().filter(|session| !session.is_dead())?;
     look(session, name, |known| {
+        if known == Known::Missing {
+            return Some(Err(libc::ENOENT));
+        }
         if mode == libc::F_OK {
             return Some(Ok(()));
         }
@@ -109,6 +166,7 @@ pub(crate) fn access(name: Name<'_>, mode: c_int) -> Option<Result<(), i32>> {
                 let granted = granted(user, owner, bits, mode.cast_unsigned());
                 granted.filter(|_| is_it)
             }
+            Known::Lower { .. } | Known::Missing => None,
         }
     })
 }

@@ -9,6 +9,7 @@ use wire::limits::MAX_PATH;
 use wire::message::{Name, OfdId, Reply, Request};
 
 use super::NOT_OURS;
+use super::known;
 use super::rings;
 use super::target::{Target, answer, target};
 use crate::control::{self, Received};
@@ -55,7 +56,18 @@ pub(crate) unsafe fn openat(
     }
 }
 
+/// Flags of an open that changes nothing.
+const LOOKS_ONLY: c_int =
+    libc::O_CLOEXEC | libc::O_LARGEFILE | libc::O_NOCTTY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+/// As the kernel has it; the constant of libc is 0 on 64-bit machines.
+const KERNEL_LARGEFILE: c_int = 0o100_000;
+
 fn open(name: Name<'_>, flags: c_int, mode: libc::mode_t) -> Result<isize, i32> {
+    if flags & !(LOOKS_ONLY | KERNEL_LARGEFILE) == 0
+        && let Some(opened) = open_known(name, flags)
+    {
+        return opened;
+    }
     let thread = control::thread()?;
     let request = Request::Open {
         name,
@@ -64,6 +76,20 @@ fn open(name: Name<'_>, flags: c_int, mode: libc::mode_t) -> Result<isize, i32> 
         thread,
     };
     request_open(&request, flags, mode)
+}
+
+/// Opens for reading what need not be asked for.
+fn open_known(name: Name<'_>, flags: c_int) -> Option<Result<isize, i32>> {
+    let mut path = Text::<MAX_PATH>::new();
+    let inode = match known::open(name, &mut path)? {
+        Ok(inode) => inode,
+        Err(error) => return Some(Err(error)),
+    };
+    COMING.fetch_add(1, SeqCst);
+    let opened = native(&mut path, flags, 0, Some(inode));
+    COMING.fetch_sub(1, SeqCst);
+    // It may have gone from the disk, or its directory have another name by now.
+    Some(opened).filter(|opened| *opened != Err(libc::ENOENT))
 }
 
 /// `open` of the name in `/proc/self/fd`: a new description of the same file.

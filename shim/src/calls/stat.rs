@@ -6,12 +6,13 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use wire::layout::WAIT_STREAM;
 use wire::limits::{MAX_FILES, MAX_PATH};
-use wire::message::{Attributes, Reply, Request};
+use wire::message::{Attributes, Name, Reply, Request};
 
 use super::NOT_OURS;
 use super::goal::{Goal, Said, ask, goal, hand_over, kernel, known_flags, look_for, lower_inode};
+use super::known::{self, Look};
+use super::mapped;
 use super::target::{Target, answer, target};
-use super::{known, mapped};
 use crate::clock;
 use crate::control;
 use crate::descriptors::{self, Kind};
@@ -57,9 +58,6 @@ fn source(goal: &Goal<'_>, follow: bool, path: &mut Text<MAX_PATH>) -> Result<So
         Goal::Descriptor(fd, Kind::Lower(inode)) => {
             Ok(Source::Kernel(fd, Some(lower_inode(fd, inode))))
         }
-        Goal::Name(name) if let Some(attributes) = known::attributes(name) => {
-            Ok(Source::Session(attributes))
-        }
         _ => {
             let target = goal.target(follow).ok_or(libc::EIO)?;
             let thread = control::thread()?;
@@ -78,6 +76,40 @@ fn source(goal: &Goal<'_>, follow: bool, path: &mut Text<MAX_PATH>) -> Result<So
                 Said::Value(attributes) => Source::Session(attributes),
                 Said::Native { inode } => Source::Kernel(libc::AT_FDCWD, inode),
             })
+        }
+    }
+}
+
+/// What `fill` makes of where the attributes of a goal come from.
+#[inline(always)]
+fn filled<T>(
+    goal: &Goal<'_>,
+    follow: bool,
+    fill: impl Fn(Source, &mut Text<MAX_PATH>) -> Result<T, i32>,
+) -> Result<T, i32> {
+    let mut path = Text::<MAX_PATH>::new();
+    if let Goal::Name(name) = *goal
+        && let Some(source) = known_source(name, &mut path)
+    {
+        let on_disk = matches!(source, Ok(Source::Kernel(..)));
+        let filled = source.and_then(|source| fill(source, &mut path));
+        // It may have gone from the disk, or its directory have another name by now.
+        if !(on_disk && matches!(filled, Err(libc::ENOENT))) {
+            return filled;
+        }
+    }
+    let source = source(goal, follow, &mut path)?;
+    fill(source, &mut path)
+}
+
+/// Where attributes are of a name that need not be asked for.
+#[inline(always)]
+fn known_source(name: Name<'_>, path: &mut Text<MAX_PATH>) -> Option<Result<Source, i32>> {
+    match known::attributes(name)? {
+        Look::Attributes(attributes) => Some(Ok(Source::Session(attributes))),
+        Look::Missing => Some(Err(libc::ENOENT)),
+        Look::Lower(inode) => {
+            known::on_disk(name, path).then_some(Ok(Source::Kernel(libc::AT_FDCWD, Some(inode))))
         }
     }
 }
@@ -191,11 +223,10 @@ fn set_device(stx: &mut libc::statx) {
 
 /// `stat` of a goal.
 fn stat_of(goal: &Goal<'_>, follow: bool) -> Result<libc::stat, i32> {
-    let mut path = Text::<MAX_PATH>::new();
-    match source(goal, follow, &mut path)? {
+    filled(goal, follow, |source, path| match source {
         Source::Session(attributes) => Ok(to_stat(&attributes)),
         Source::Kernel(fd, inode) => {
-            let (at, flags) = kernel_place(fd, follow, &mut path);
+            let (at, flags) = kernel_place(fd, follow, path);
             let mut st = MaybeUninit::<libc::stat>::uninit();
             // SAFETY: the kernel fills `st` when it succeeds.
             let mut st = unsafe {
@@ -214,7 +245,7 @@ fn stat_of(goal: &Goal<'_>, follow: bool) -> Result<libc::stat, i32> {
             }
             Ok(st)
         }
-    }
+    })
 }
 
 /// Path and flags for the kernel.
@@ -229,11 +260,10 @@ fn kernel_place(fd: c_int, follow: bool, path: &mut Text<MAX_PATH>) -> (*const c
 /// `statx` of a goal.
 fn statx_of(goal: &Goal<'_>, flags: c_int, mask: u32) -> Result<libc::statx, i32> {
     let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
-    let mut path = Text::<MAX_PATH>::new();
-    match source(goal, follow, &mut path)? {
+    filled(goal, follow, |source, path| match source {
         Source::Session(attributes) => Ok(to_statx(&attributes)),
         Source::Kernel(fd, inode) => {
-            let (at, place) = kernel_place(fd, follow, &mut path);
+            let (at, place) = kernel_place(fd, follow, path);
             let mut stx = MaybeUninit::<libc::statx>::uninit();
             // SAFETY: the kernel fills `stx` when it succeeds.
             let mut stx = unsafe {
@@ -247,7 +277,7 @@ fn statx_of(goal: &Goal<'_>, flags: c_int, mask: u32) -> Result<libc::statx, i32
             }
             Ok(stx)
         }
-    }
+    })
 }
 
 /// As `fstat(2)`.

@@ -12,6 +12,8 @@ use crate::client::{Client, Role};
 /// Files that a round makes, each by a step of its own.
 pub(crate) const FILES: usize = 7;
 const MIB: u64 = 1 << 20;
+/// Empty inodes that a session keeps for the next files, at most.
+const SPARE: usize = 64;
 
 /// How a session of the campaign is set up.
 #[derive(Debug, Clone, Copy)]
@@ -175,8 +177,16 @@ fn left(served: &Served, now: &Value, descriptors_before: usize) -> Vec<String> 
             left.push(format!("{name} {value}"));
         }
     }
-    for folder in ["res", "ofd", "special", "shadow", "run"] {
+    for folder in ["ofd", "special", "shadow", "run"] {
         left.extend(entries(&served.session.join(folder)));
+    }
+    // A few empty ones wait for the next files.
+    let reserved = served.session.join("res");
+    let names = entries(&reserved);
+    let is_used = |name: &&String| !fs::metadata(name).is_ok_and(|meta| meta.len() == 0);
+    left.extend(names.iter().filter(is_used).cloned());
+    if names.len() > SPARE {
+        left.push(format!("{} reservations", names.len()));
     }
     let open = descriptors(served);
     if open > descriptors_before {

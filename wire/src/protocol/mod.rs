@@ -11,12 +11,14 @@
 //! | [`stream`] | bytes are seen when they are written, and no wake-up is lost |
 //! | [`piece`] | nobody writes to a page that the store was given |
 //! | [`moving`] | no copy goes to where a file's bytes are not any more |
+//! | [`mailbox`] | a question is answered once, and nobody sleeps on one that is not seen |
 //!
 //! Most of these steps are of one kind: one side says what it does and then looks
 //! at what the other says, and the other does the same. At least one of the two must
 //! see the other, so that a full barrier stands between saying and looking.
 
 pub mod hazard;
+pub mod mailbox;
 pub mod moving;
 pub mod owner;
 pub mod piece;

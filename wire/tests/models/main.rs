@@ -6,6 +6,7 @@
 
 mod cuts;
 mod deaths;
+mod mailboxes;
 mod moves;
 mod owners;
 mod pages;

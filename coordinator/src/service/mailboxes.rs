@@ -1,0 +1,353 @@
+//! Questions that come without a system call: after each question the coordinator
+//! looks at mailboxes for a while before it sleeps ([`wire::protocol::mailbox`]).
+//!
+//! A sleeping thread answers after some 15 us, one that looks after one or two. That
+//! pays for programs that ask often, and only on a machine with a core to spare: so
+//! the time it looks follows the time between questions, and it rests when others
+//! need the core.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+use wire::layout::Mailbox;
+use wire::message::{Request, decode};
+use wire::protocol::mailbox::{self, ANSWERED, BY_SOCKET, REFUSED};
+
+use super::engine::Client;
+use super::replies;
+use super::server::{Shared as Engine, lock};
+use super::shm::{Shared, wake_all};
+
+/// Longest time that it looks without finding a question.
+const LONGEST: Duration = Duration::from_micros(50);
+/// A question over a socket so soon after an answer would have been found by looking:
+/// two threads had to be woken for it, which takes up to 30 us each.
+const SOON: Duration = Duration::from_micros(120);
+/// Shortest.
+const SHORTEST: Duration = Duration::from_micros(10);
+/// After this time the sockets have their turn.
+const TURN: Duration = Duration::from_micros(20);
+/// Who is away for so long between two looks has lost its core to somebody.
+const AWAY: Duration = Duration::from_micros(300);
+/// How long it rests then.
+const REST: Duration = Duration::from_millis(20);
+/// How long it rests after it has looked in vain; twice as long after the next time.
+const SHORT_REST: Duration = Duration::from_millis(1);
+/// Time between two offers of the core to whoever waits for it: that may be who is
+/// to ask.
+const OFFER: Duration = Duration::from_micros(2);
+
+/// How long it pays to look, from the time between questions.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    window: Duration,
+    /// The last answer.
+    last: Instant,
+    /// No looking before this.
+    rest: Instant,
+    /// How often it has looked in vain since a question was found.
+    vain: u32,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self {
+            window: Duration::ZERO,
+            last: now,
+            rest: now,
+            vain: 0,
+        }
+    }
+
+    /// A question that came over a socket at `came` is answered: it was not waited for
+    /// long enough. Whether it pays to look for the next one.
+    fn missed(&mut self, came: Instant, now: Instant) -> bool {
+        let since = came.duration_since(self.last);
+        self.last = now;
+        self.window = if since <= SOON {
+            (self.window * 2).clamp(SHORTEST, LONGEST)
+        } else {
+            Some(self.window / 2)
+                .filter(|window| *window >= SHORTEST)
+                .unwrap_or_default()
+        };
+        !self.window.is_zero() && now >= self.rest
+    }
+
+    /// A question was found.
+    fn found(&mut self, now: Instant) {
+        self.last = now;
+        self.vain = 0;
+    }
+
+    /// Whether to go on looking, when the last look was at `before`.
+    fn goes_on(&mut self, before: Instant, now: Instant) -> bool {
+        if now.duration_since(before) > AWAY {
+            self.rest = now + REST;
+            return false;
+        }
+        let goes_on = now.duration_since(self.last) <= self.window;
+        if !goes_on && self.window == LONGEST {
+            self.rest = now + (SHORT_REST * (1 << self.vain)).min(REST);
+            self.vain = (self.vain + 1).min(8);
+        }
+        goes_on
+    }
+}
+
+/// A process that may ask.
+struct Peer {
+    client: Client,
+    stream: Rc<UnixStream>,
+}
+
+/// All mailboxes; used by the control socket's thread alone.
+pub(super) struct Mailboxes {
+    engine: Engine,
+    shared: Arc<Shared>,
+    /// By process record.
+    peers: RefCell<HashMap<u32, Peer>>,
+    pace: Cell<Pace>,
+    /// Clients know that somebody looks.
+    looks: Cell<bool>,
+    due: Notify,
+    frame: RefCell<Vec<u8>>,
+}
+
+/// A process's permission to ask; ends when dropped.
+pub(super) struct Seat {
+    mailboxes: Rc<Mailboxes>,
+    client: Client,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut peers = self.mailboxes.peers.borrow_mut();
+        let process = self.client.process;
+        let is_own = |peer: &Peer| peer.client.generation == self.client.generation;
+        if peers.get(&process).is_some_and(is_own) {
+            peers.remove(&process);
+        }
+    }
+}
+
+impl Drop for Mailboxes {
+    fn drop(&mut self) {
+        self.set_awake(false);
+    }
+}
+
+impl Mailboxes {
+    /// Those of a session.
+    pub(super) fn new(engine: Engine) -> Rc<Self> {
+        let shared = Arc::clone(&lock(&engine).shared);
+        Rc::new(Self {
+            engine,
+            shared,
+            peers: RefCell::default(),
+            pace: Cell::new(Pace::new(Instant::now())),
+            looks: Cell::new(false),
+            due: Notify::new(),
+            frame: RefCell::new(vec![0; Mailbox::ROOM]),
+        })
+    }
+
+    /// Lets `client`, whose connection is `stream`, ask.
+    pub(super) fn seat(self: &Rc<Self>, client: Client, stream: Rc<UnixStream>) -> Seat {
+        let peer = Peer { client, stream };
+        self.peers.borrow_mut().insert(client.process, peer);
+        Seat {
+            mailboxes: Rc::clone(self),
+            client,
+        }
+    }
+
+    /// Tells clients whether somebody looks.
+    fn set_awake(&self, looks: bool) {
+        self.looks.set(looks);
+        mailbox::set_awake(&self.shared.header().awake, looks);
+    }
+
+    /// A question that came over a socket at `came` is answered; not yet sent is the
+    /// answer, so that the next question finds somebody who looks.
+    pub(super) fn asked_by_socket(&self, came: Instant) {
+        let mut pace = self.pace.get();
+        let pays = pace.missed(came, Instant::now());
+        self.pace.set(pace);
+        if pays && !self.looks.get() && self.shared.header().cores.load(SeqCst) > 1 {
+            self.set_awake(true);
+            self.due.notify_one();
+        }
+    }
+
+    /// Looks whenever it pays.
+    pub(super) async fn serve(&self) {
+        loop {
+            self.due.notified().await;
+            self.look().await;
+            self.set_awake(false);
+            // Who has asked before it was known that nobody looks.
+            self.answer_all();
+        }
+    }
+
+    async fn look(&self) {
+        let mut before = Instant::now();
+        let (mut turn, mut offer) = (before, before);
+        loop {
+            let found = self.answer_all();
+            let now = Instant::now();
+            let mut pace = self.pace.get();
+            if found {
+                pace.found(now);
+                before = now;
+            }
+            let goes_on = pace.goes_on(before, now);
+            self.pace.set(pace);
+            if !goes_on {
+                return;
+            }
+            before = now;
+            if now.duration_since(turn) > TURN {
+                tokio::task::yield_now().await;
+                before = Instant::now();
+                turn = before;
+            } else if now.duration_since(offer) > OFFER {
+                std::thread::yield_now();
+                offer = now;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Answers all questions that are there; whether there was one.
+    fn answer_all(&self) -> bool {
+        let mut found = false;
+        for (word, asked) in (0..).zip(&self.shared.sync_header().asked) {
+            let mut bits = mailbox::collect(asked);
+            while bits != 0 {
+                found |= self.answer(word * u64::BITS + bits.trailing_zeros());
+                bits &= bits - 1;
+            }
+        }
+        found
+    }
+
+    /// Answers process record `process`; whether it had a question that counts.
+    fn answer(&self, process: u32) -> bool {
+        let asking = self.shared.asking(process);
+        if !asking.take() {
+            return false;
+        }
+        let answered = self.ask_engine(process);
+        let give = |answer| asking.give(answer, || wake_all(asking.state));
+        match answered {
+            Some(answer) => give(answer),
+            None => give(REFUSED),
+        }
+        answered.is_some()
+    }
+
+    /// How the question in a mailbox was answered; `None`: not at all.
+    fn ask_engine(&self, process: u32) -> Option<u32> {
+        let (client, stream) = {
+            let peers = self.peers.borrow();
+            let peer = peers.get(&process)?;
+            (peer.client, Rc::clone(&peer.stream))
+        };
+        let mailbox = self.shared.mailbox(process);
+        let mut frame = self.frame.borrow_mut();
+        let body = mailbox.get(&mut frame)?;
+        let request = decode::<Request<'_>>(frame.get(4..body + 4)?)?;
+        let answer = {
+            let mut engine = lock(&self.engine);
+            engine
+                .serves(client)
+                .then(|| engine.handle(client, &request))?
+        };
+        let (reply, descriptor) = replies::message(&answer);
+        let fits =
+            descriptor.is_none() && replies::frame(&reply).is_ok_and(|frame| mailbox.put(&frame));
+        if fits {
+            return Some(ANSWERED);
+        }
+        replies::answer_soon(stream, answer);
+        Some(BY_SOCKET)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: Duration = Duration::from_micros(1);
+
+    /// The pace after questions over the socket with this time in between, and
+    /// whether it pays to look.
+    fn after(gaps: &[Duration]) -> (Pace, Instant, bool) {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        let mut looks = false;
+        for gap in gaps {
+            now += *gap;
+            looks = pace.missed(now, now);
+        }
+        (pace, now, looks)
+    }
+
+    #[test]
+    fn who_asks_seldom_does_not_keep_a_core_busy() {
+        assert!(!after(&[1000 * US; 5]).2);
+        assert!(after(&[20 * US; 3]).2);
+        let (mut pace, mut now, _) = after(&[20 * US; 5]);
+        let looked = (0..9).filter(|_| {
+            now += 1000 * US;
+            pace.missed(now, now)
+        });
+        assert!(looked.count() <= 3);
+    }
+
+    #[test]
+    fn it_looks_for_as_long_as_the_next_question_takes() {
+        let (mut pace, now, _) = after(&[20 * US; 5]);
+        assert!(pace.goes_on(now, now + 45 * US));
+        assert!(!pace.goes_on(now + 45 * US, now + 60 * US));
+        pace.found(now + 45 * US);
+        assert!(pace.goes_on(now + 45 * US, now + 60 * US));
+    }
+
+    #[test]
+    fn it_rests_longer_the_more_often_it_looks_in_vain() {
+        let (mut pace, mut now, _) = after(&[20 * US; 5]);
+        let rests: Vec<_> = (0..12)
+            .map(|_| {
+                now += 60 * US;
+                assert!(!pace.goes_on(now, now));
+                pace.last = now;
+                pace.rest - now
+            })
+            .collect();
+        assert_eq!(rests[..3], [1, 2, 4].map(Duration::from_millis));
+        assert_eq!(rests[11], REST);
+        pace.found(now);
+        assert!(!pace.goes_on(now, now + 60 * US));
+        assert_eq!(pace.rest - (now + 60 * US), SHORT_REST);
+    }
+
+    #[test]
+    fn it_rests_when_somebody_else_needs_the_core() {
+        let (mut pace, now, _) = after(&[20 * US; 5]);
+        assert!(!pace.goes_on(now, now + 2 * AWAY));
+        let now = now + 2 * AWAY;
+        let mut asks = |at: Instant| pace.missed(at, at);
+        assert!(!asks(now + 20 * US));
+        assert!(!asks(now + 40 * US));
+        assert!(asks(now + REST + 60 * US) || asks(now + REST + 80 * US));
+    }
+}
