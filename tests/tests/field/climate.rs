@@ -8,10 +8,16 @@ fn cdl() -> String {
     let (times, lats, lons) = (12, 10, 16);
     let list = |values: Vec<String>| values.join(", ");
     let axis = |n: u32, first: f64, by: f64| {
-        list((0..n).map(|i| format!("{}", first + by * f64::from(i))).collect())
+        list(
+            (0..n)
+                .map(|i| format!("{}", first + by * f64::from(i)))
+                .collect(),
+        )
     };
     let cells = times * lats * lons;
-    let values = (0..cells).map(|i| format!("{}", 250 + (i * 37) % 61)).collect();
+    let values = (0..cells)
+        .map(|i| format!("{}", 250 + (i * 37) % 61))
+        .collect();
     format!(
         "netcdf grid {{\ndimensions: time = UNLIMITED ; lat = {lats} ; lon = {lons} ;\n\
          variables:\n double time(time) ; time:units = \"days since 2000-01-01 00:00:00\" ; time:calendar = \"standard\" ; time:axis = \"T\" ;\n\
@@ -57,21 +63,16 @@ fn netcdf_cdo_and_nco_hand_grids_on() {
         .input("grid.cdl", cdl())
         .step(Step::sh("make", script(make)).reads(&["grid.cdl"]).rule(
             &grids,
-            "on_close",
+            "on_termination",
             "update",
         ))
-        .step(
-            Step::sh("copy", script(copy))
-                .reads(&grids)
-                .rule(&["flat.nc", "packed.nc"], "on_termination", "update")
-                .writes(&["*"]),
-        )
+        .step(Step::sh("copy", script(copy)).reads(&grids).rule(
+            &["flat.nc", "packed.nc"],
+            "on_termination",
+            "update",
+        ))
         .step(Step::sh("cdo", script(cdo)).reads(&grids).writes(&["*"]))
-        .step(
-            Step::sh("nco", script(nco))
-                .reads(&["grid.nc", "flat.nc"])
-                .writes(&["*"]),
-        )
+        .step(Step::sh("nco", script(nco)).reads(&["grid.nc", "flat.nc"]))
         .verify();
 }
 
@@ -80,7 +81,7 @@ fn hdf5_tools_look_into_and_rewrite_files_of_another_step() {
     need(&["h5dump", "h5repack", "h5diff", "h5import", "ncgen"]);
     let tools = r#"
         h5dump -H grid.h5 > header; h5dump -d /tas -s 0,0,0 -c 2,3,4 grid.h5 > part; h5dump -b LE -d /lat -o lat.bin grid.h5 > said
-        h5repack -f /tas:GZIP=6 -f /tas:SHUF -l /tas:CHUNK=1x5x8 grid.h5 zip.h5; h5repack -L grid.h5 latest.h5
+        h5repack -f /tas:GZIP=6 -f /tas:SHUF -l /tas:CHUNK=1x5x8 grid.h5 zip.h5; h5repack -L grid.h5 latest.h5; h5dump latest.h5 > latest; rm latest.h5
         h5repack -S PAGE -G 4096 grid.h5 paged.h5
         h5diff grid.h5 zip.h5 > diff; h5ls -r zip.h5 > listed; h5stat -f zip.h5 > stat || true
         h5copy -i grid.h5 -o some.h5 -s /lat -d /copied; h5copy -i grid.h5 -o some.h5 -s /lon -d /other/lon -p
@@ -90,16 +91,12 @@ fn hdf5_tools_look_into_and_rewrite_files_of_another_step() {
         h5repart -m 64k grid.h5 'piece%02d.h5'; h5dump -f family -d /lon 'piece%02d.h5' > pieces; test -s pieces"#;
     Workflow::new("hdf5")
         .input("grid.cdl", cdl())
-        .step(Step::sh("make", script("ncgen -k nc4 -o grid.h5 grid.cdl")).reads(&["grid.cdl"]).rule(
-            &["grid.h5"],
-            "on_close",
-            "update",
-        ))
         .step(
-            Step::sh("tools", script(tools))
-                .reads(&["grid.h5"])
-                .writes(&["*"]),
+            Step::sh("make", script("ncgen -k nc4 -o grid.h5 grid.cdl"))
+                .reads(&["grid.cdl"])
+                .rule(&["grid.h5"], "on_termination", "update"),
         )
+        .step(Step::sh("tools", script(tools)).reads(&["grid.h5"]))
         .verify();
 }
 
@@ -128,16 +125,11 @@ fn gdal_warps_and_cuts_maps_and_writes_a_database_of_shapes() {
         gdal_rasterize -q -l lines -a height -ts 60 50 -ot Int16 shapes.gpkg lines.tif; test -s lines.tif"#;
     Workflow::new("maps")
         .step(Step::sh("dem", script(dem)).rule(&["dem.asc"], "on_close", "no_update"))
-        .step(
-            Step::sh("raster", script(raster))
-                .reads(&["dem.asc"])
-                .rule(&["contour.geojson"], "on_close", "update")
-                .writes(&["*"]),
-        )
-        .step(
-            Step::sh("shapes", script(shapes))
-                .reads(&["contour.geojson"])
-                .writes(&["*"]),
-        )
+        .step(Step::sh("raster", script(raster)).reads(&["dem.asc"]).rule(
+            &["contour.geojson"],
+            "on_termination",
+            "update",
+        ))
+        .step(Step::sh("shapes", script(shapes)).reads(&["contour.geojson"]))
         .verify();
 }

@@ -48,11 +48,11 @@ fn bwa_samtools_and_bcftools_call_variants_of_streamed_reads() {
             "update",
         ))
         .step(simulate())
-        .step(Step::sh("trim", script(trim)).reads(&["r1.fq", "r2.fq"]).rule(
-            &["t1.fq", "t2.fq"],
-            "on_close",
-            "no_update",
-        ))
+        .step(
+            Step::sh("trim", script(trim))
+                .reads(&["r1.fq", "r2.fq"])
+                .rule(&["t1.fq", "t2.fq"], "on_close", "no_update"),
+        )
         .step(
             Step::sh("merge", script(merge))
                 .reads(&["r1.fq", "r2.fq"])
@@ -68,16 +68,19 @@ fn bwa_samtools_and_bcftools_call_variants_of_streamed_reads() {
             "on_termination",
             "update",
         ))
-        .step(
-            Step::sh("look", script(look))
-                .reads(&["lambda.fa", "lambda.fa.fai", "a.bam", "a.bam.bai", "a.sam"])
-                .writes(&["*"]),
-        )
-        .step(
-            Step::sh("call", script(call))
-                .reads(&["lambda.fa", "lambda.fa.fai", "a.bam", "a.bam.bai"])
-                .writes(&["*"]),
-        )
+        .step(Step::sh("look", script(look)).reads(&[
+            "lambda.fa",
+            "lambda.fa.fai",
+            "a.bam",
+            "a.bam.bai",
+            "a.sam",
+        ]))
+        .step(Step::sh("call", script(call)).reads(&[
+            "lambda.fa",
+            "lambda.fa.fai",
+            "a.bam",
+            "a.bam.bai",
+        ]))
         // It names the genome by its full path.
         .ignoring("a.cram")
         .ignoring("a.cram.crai")
@@ -86,7 +89,13 @@ fn bwa_samtools_and_bcftools_call_variants_of_streamed_reads() {
 
 #[test]
 fn bowtie2_with_a_mapped_index_and_minimap2_feed_bedtools() {
-    need(&["bowtie2", "bowtie2-build", "minimap2", "bedtools", "samtools"]);
+    need(&[
+        "bowtie2",
+        "bowtie2-build",
+        "minimap2",
+        "bedtools",
+        "samtools",
+    ]);
     let build = "bowtie2-build --quiet --threads 2 lambda.fa index/lambda";
     let index = format!("mkdir -p index; {build}; bowtie2-inspect -s index/lambda > inspected");
     let bowtie = r#"
@@ -106,16 +115,15 @@ fn bowtie2_with_a_mapped_index_and_minimap2_feed_bedtools() {
         bedtools jaccard -a m.bed -b b.bed > jaccard; test -s both"#;
     with_genome("aligners")
         .step(simulate())
-        .step(Step::sh("index", script(&index)).reads(&["lambda.fa"]).rule(
-            &["index/*", "index"],
-            "on_termination",
-            "update",
-        ))
+        .step(
+            Step::sh("index", script(&index))
+                .reads(&["lambda.fa"])
+                .rule(&["index/*", "index"], "on_termination", "update"),
+        )
         .step(
             Step::sh("bowtie", script(bowtie))
-                .reads(&["index/*", "r1.fq", "r2.fq"])
-                .rule(&["b.sam"], "on_close", "no_update")
-                .writes(&["*"]),
+                .reads(&["index", "index/*", "r1.fq", "r2.fq"])
+                .rule(&["b.sam"], "on_close", "no_update"),
         )
         .step(
             Step::sh("minimap", script(minimap))
@@ -128,11 +136,7 @@ fn bowtie2_with_a_mapped_index_and_minimap2_feed_bedtools() {
                 .reads(&["lambda.fa", "r1.fq"])
                 .writes(&["m.paf"]),
         )
-        .step(
-            Step::sh("bed", script(bed))
-                .reads(&["lambda.fa", "m.sam", "b.sam"])
-                .writes(&["*"]),
-        )
+        .step(Step::sh("bed", script(bed)).reads(&["lambda.fa", "m.sam", "b.sam"]))
         .verify();
 }
 
@@ -151,14 +155,18 @@ fn blast_searches_a_database_that_another_step_makes() {
     let build = format!("mkdir -p db; {cut}; {build}");
     with_genome("blast")
         .step(simulate())
-        .step(Step::sh("build", script(&build)).reads(&["lambda.fa"]).rule(
-            &["db", "db/*", "pieces.fa", "all.fa", "one.fa"],
-            "on_termination",
-            "update",
-        ))
+        .step(
+            Step::sh("build", script(&build))
+                .reads(&["lambda.fa"])
+                .rule(
+                    &["db", "db/*", "pieces.fa", "all.fa", "one.fa"],
+                    "on_termination",
+                    "update",
+                ),
+        )
         .step(
             Step::sh("search", script(search))
-                .reads(&["db/*", "r1.fq"])
+                .reads(&["db", "db/*", "r1.fq"])
                 .writes(&["query.fa", "hits.*"]),
         )
         // The database tells when it was made.
