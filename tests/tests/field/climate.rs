@@ -87,7 +87,7 @@ fn hdf5_tools_look_into_and_rewrite_files_of_another_step() {
         h5copy -i grid.h5 -o some.h5 -s /lat -d /copied; h5copy -i grid.h5 -o some.h5 -s /lon -d /other/lon -p
         seq 1 24 > numbers; h5import numbers -dims 4,6 -path /numbers -type TEXTIN -size 32 -o imported.h5
         h5jam -u numbers -i zip.h5 -o jammed.h5; h5unjam -i jammed.h5 -u numbers.back -o unjammed.h5; head -n 24 numbers.back | cmp - numbers
-        h5dump -d /numbers imported.h5 > imported.txt; gzip -n -k zip.h5; h5clear -s jammed.h5 2> $OUTSIDE/clear || true
+        h5dump -d /numbers imported.h5 > imported.txt; rm imported.h5; gzip -n -k zip.h5; h5clear -s jammed.h5 2> $OUTSIDE/clear || true
         h5repart -m 64k grid.h5 'piece%02d.h5'; h5dump -f family -d /lon 'piece%02d.h5' > pieces; test -s pieces"#;
     Workflow::new("hdf5")
         .input("grid.cdl", cdl())
