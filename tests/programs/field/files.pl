@@ -54,6 +54,7 @@ my $total = 0;
 while (my ($key, $value) = each %db) { $total += $value }
 print "dbm $total\n";
 untie %db;
+$Storable::canonical = 1;
 nstore { a => [1 .. 50], b => { c => 'd' } }, 'stored';
 lock_nstore [1, 2, 3], 'stored2';
 print scalar @{ retrieve('stored')->{a} }, "\n";

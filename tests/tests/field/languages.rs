@@ -49,7 +49,11 @@ public class Sum {
     Workflow::new("java-source")
         .input("Sum.java", source)
         .step(numbers())
-        .step(Step::sh("sum", script(run)).reads(&["numbers"]).writes(&["sum"]))
+        .step(
+            Step::sh("sum", script(run))
+                .reads(&["numbers"])
+                .writes(&["sum"]),
+        )
         .verify();
 }
 
@@ -58,7 +62,10 @@ fn fortran_reads_and_writes_by_every_access() {
     need(&["gfortran"]);
     let build = "gfortran -O1 -fintrinsic-modules-path . -o program access.f90";
     Workflow::new("fortran")
-        .input("access.f90", include_str!("../../programs/field/access.f90"))
+        .input(
+            "access.f90",
+            include_str!("../../programs/field/access.f90"),
+        )
         .step(numbers())
         .step(Step::sh("build", script(build)).rule(&["program"], "on_termination", "update"))
         .step(
@@ -106,9 +113,12 @@ fn octave_saves_and_loads_all_its_formats() {
         .input("files.m", include_str!("../../programs/field/files.m"))
         .step(table())
         .step(
-            Step::sh("octave", script("octave-cli --norc --no-history files.m > said"))
-                .reads(&["table.csv"])
-                .writes(&["said"]),
+            Step::sh(
+                "octave",
+                script("octave-cli --norc --no-history files.m > said"),
+            )
+            .reads(&["table.csv"])
+            .writes(&["said"]),
         )
         // They tell when they were made; the program itself compares what it reads.
         .ignoring("all.h5")
@@ -134,5 +144,8 @@ fn rust_is_compiled_and_run_in_the_directory() {
                 .reads(&["program", "numbers"])
                 .writes(&["said"]),
         )
+        // The loader looks into directories of the session for libraries that lie
+        // elsewhere, as cargo names them in LD_LIBRARY_PATH.
+        .unaudited()
         .verify();
 }
