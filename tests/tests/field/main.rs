@@ -4,8 +4,10 @@
 //!
 //! `scripts/setup field` installs them.
 
+mod attributes;
 mod climate;
 mod genomics;
+mod go;
 mod languages;
 mod media;
 mod mpi;
