@@ -14,13 +14,13 @@ fn access_lists_and_attributes_go_with_copies_archives_and_moves() {
         cp -p lab/runs/raw kept; cp -a lab archive; cp lab/runs/raw bare; cp --preserve=xattr lab/runs/raw named
         mv lab/runs/raw lab/moved; getfacl -c lab/moved kept bare named lab/runs archive/runs > lists
         getfattr -d -m - lab/moved kept bare named archive/runs archive/runs/raw > attributes 2> said
-        getfattr --only-values -n user.origin kept > value; ls -l kept bare | cut -c 1-11 > listed; ls -ld archive/runs | cut -c 1-11 >> listed
+        getfattr --only-values -n user.origin named > value; ls -l kept bare | cut -c 1-11 > listed; ls -ld archive/runs | cut -c 1-11 >> listed
         setfacl -x u:nobody kept; setfacl -b bare; setfacl -m m::r named; getfacl -cE kept bare named >> lists
-        chmod 600 kept; getfacl -c kept >> lists; getfacl -R -c archive > backup; setfacl --set-file=backup lab/plain 2>> said || echo refused > refused
+        chmod 600 kept; getfacl -c kept >> lists; find archive | sort | getfacl -c - > backup; getfacl -c named | setfacl --set-file=- lab/plain
         getfacl kept | setfacl --set-file=- bare; getfacl -c bare >> lists
         setfattr -x user.empty lab/moved; setfattr -x user.none lab/moved 2> missing || true; getfattr -n user.empty lab/moved 2>> missing || true
-        tar -c --xattrs --acls --sort=name --mtime=@0 --pax-option=exthdr.name=%d/x/%f,delete=atime,delete=ctime -f all.tar archive
-        mkdir out; tar -x --xattrs --acls -p -C out -f all.tar; getfacl -R -c out > unpacked; getfattr -R -d -m user out > unpacked.attributes
+        setfattr -x user.empty archive/runs/raw; tar -c --xattrs --acls --sort=name --mtime=@0 --pax-option=exthdr.name=%d/x/%f,delete=atime,delete=ctime -f all.tar archive
+        mkdir out; tar -x --xattrs --acls -p -C out -f all.tar; find out | sort | getfacl -c - > unpacked; getfattr -d -m user out/archive/runs out/archive/runs/raw > unpacked.attributes
         install -m 600 kept installed; rm -r archive"#;
     Workflow::new("lists")
         .step(Step::sh("make", script(make)).rule(
