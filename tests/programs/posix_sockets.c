@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 
 static struct sockaddr_un at(const char *path)
@@ -105,6 +106,21 @@ static void datagrams(void)
     CHECK_EQ(sendto(client, "word", 4, 0, (struct sockaddr *)&address, sizeof address), 4);
     CHECK_EQ(recv(server, word, sizeof word, 0), 4);
     CHECK_STR(word, "word");
+    struct iovec body = {"again", 5};
+    struct msghdr message = {.msg_name = &address, .msg_namelen = sizeof address, .msg_iov = &body, .msg_iovlen = 1};
+    CHECK_EQ(sendmsg(client, &message, 0), 5);
+    CHECK_EQ(recv(server, word, sizeof word, 0), 5);
+    CHECK_STR(word, "again");
+    CHECK(message.msg_name == &address);
+    /* Whom to answer is told by an address that serves to do so. */
+    socklen_t n = sizeof address;
+    CHECK_EQ(bind_to(client, "client"), 0);
+    CHECK_EQ(sendto(client, "ask", 3, 0, (struct sockaddr *)&address, sizeof address), 3);
+    struct sockaddr_un from;
+    CHECK_EQ(recvfrom(server, word, sizeof word, 0, (struct sockaddr *)&from, &n), 3);
+    CHECK_EQ(sendto(server, "answer", 6, 0, (struct sockaddr *)&from, n), 6);
+    CHECK_EQ(recv(client, word, sizeof word, 0), 6);
+    CHECK_EQ(unlink("client"), 0);
     CHECK_EQ(unlink("datagrams"), 0);
     CHECK_ERR(sendto(client, "word", 4, 0, (struct sockaddr *)&address, sizeof address), ENOENT);
     close(server);

@@ -4,7 +4,7 @@
 use core::ffi::c_int;
 use core::mem::{MaybeUninit, offset_of};
 
-use libc::{sockaddr, sockaddr_un, socklen_t};
+use libc::{msghdr, sockaddr, sockaddr_un, socklen_t};
 use wire::limits::MAX_PATH;
 use wire::message::{Name, Request};
 
@@ -187,4 +187,32 @@ pub(crate) unsafe fn sendto(
     };
     // SAFETY: the caller's own promises.
     unsafe { translated(address, n, call) }
+}
+
+/// As `sendmsg(2)`.
+///
+/// # Safety
+/// The arguments must be valid for the system call of this name.
+pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> isize {
+    if place::get().is_none() || message.is_null() {
+        return NOT_OURS;
+    }
+    let mut copy = MaybeUninit::<msghdr>::zeroed();
+    // SAFETY: a message of ours; zeroed is a valid one. The caller's word for theirs.
+    let mut copy = unsafe {
+        if usercopy::copy(copy.as_mut_ptr().cast(), message.cast(), size_of::<msghdr>()) != 0 {
+            return NOT_OURS;
+        }
+        copy.assume_init()
+    };
+    let (wanted, n) = (copy.msg_name, copy.msg_namelen);
+    let call = |name: Name<'_>| {
+        let (mut address, length) = reach(name)?;
+        copy.msg_name = (&raw mut address).cast();
+        copy.msg_namelen = length;
+        // SAFETY: a message of ours; the caller's own promises for what it leads to.
+        kernel(unsafe { syscall!(libc::SYS_sendmsg, fd, &raw const copy, flags) })
+    };
+    // SAFETY: the caller's own promises.
+    unsafe { translated(wanted.cast(), n, call) }
 }

@@ -3,7 +3,7 @@
 use super::hook::hooks;
 use crate::calls;
 use core::ffi::{c_int, c_void};
-use libc::{size_t, sockaddr, socklen_t, ssize_t};
+use libc::{msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
 hooks! {
     bind(fd: c_int, address: *const sockaddr, n: socklen_t) -> c_int
@@ -14,4 +14,6 @@ hooks! {
         fd: c_int, bytes: *const c_void, count: size_t, flags: c_int,
         address: *const sockaddr, n: socklen_t
     ) -> ssize_t = calls::sendto(fd, bytes.cast(), count, flags, address, n);
+    sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t
+        = calls::sendmsg(fd, message, flags);
 }
