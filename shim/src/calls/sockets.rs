@@ -200,7 +200,12 @@ pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
     let mut copy = MaybeUninit::<msghdr>::zeroed();
     // SAFETY: a message of ours; zeroed is a valid one. The caller's word for theirs.
     let mut copy = unsafe {
-        if usercopy::copy(copy.as_mut_ptr().cast(), message.cast(), size_of::<msghdr>()) != 0 {
+        if usercopy::copy(
+            copy.as_mut_ptr().cast(),
+            message.cast(),
+            size_of::<msghdr>(),
+        ) != 0
+        {
             return NOT_OURS;
         }
         copy.assume_init()
