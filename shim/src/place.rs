@@ -279,12 +279,13 @@ pub(crate) fn cwd_may_be_inside() -> bool {
         && (place.canonical_has(path.bytes()) || place.behind_shadow(path.bytes()).is_some())
 }
 
-/// Moves a process that was started in `CAPIO_DIR` itself into its shadow.
+/// Moves a process that was started in `CAPIO_DIR` itself into its shadow, unless
+/// it asks the kernel past us: its files would be lost there.
 pub(crate) fn move_cwd() {
     let mut path = Text::<MAX_PATH>::new();
     let starts_inside =
         fixed().is_some_and(|place| read_cwd(&mut path) && place.canonical_has(path.bytes()));
-    if starts_inside {
+    if starts_inside && !crate::doors::exec::runs_go() {
         // SAFETY: a string of ours. A directory that the session has not, or
         // no session: the kernel's stays.
         unsafe { crate::calls::chdir(path.as_ptr()) };

@@ -18,6 +18,11 @@ fn an_open_file_handed_over_a_socket_stays_the_same_open_file() {
     oracle("posix_handed");
 }
 
+#[test]
+fn a_socket_in_the_directory_is_bound_and_found_by_its_name() {
+    oracle("posix_sockets");
+}
+
 /// Operations of one exercise: 200,000 in four of them, a million when asked.
 fn operations() -> u32 {
     if std::env::var_os("CAPIO_TEST_LONG").is_some() {

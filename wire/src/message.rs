@@ -212,8 +212,8 @@ pub enum Request<'a> {
         /// Open file description.
         ofd: OfdId,
     },
-    /// The kernel's path of a directory (its shadow) or of a file that lies in
-    /// the lower layer: [`Reply::Native`].
+    /// The kernel's path of a directory (its shadow), of a file that lies in
+    /// the lower layer, or of a socket or pipe: [`Reply::Native`].
     Enter {
         /// The path.
         name: Name<'a>,

@@ -1,6 +1,6 @@
 //! Whether the programs of a step can be taken over at all: a static program
-//! loads no library, and the loader ignores `LD_PRELOAD` for one that runs
-//! with the rights of another user.
+//! loads no library, the loader ignores `LD_PRELOAD` for one that runs with the
+//! rights of another user, and what Go's own compiler makes does not call libc.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,8 +8,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use elf::ElfStream;
-use elf::abi::{ET_DYN, PT_INTERP};
+use elf::abi::{ET_DYN, PT_INTERP, PT_NOTE};
 use elf::endian::AnyEndian;
+use elf::note::Note;
 
 use super::workflow::{Command, Step};
 
@@ -29,12 +30,15 @@ pub fn warnings(step: &Step, cwd: &Path) -> Vec<String> {
     };
     let warn = |program: &str| {
         let file = find(program, &path, cwd)?;
-        let why = obstacle(&file)?;
+        let obstacle = obstacle(&file)?;
         Some(format!(
-            "step {}: {} {why}, so that capio cannot take over its files: \
-             it sees only what lies on disk",
+            "step {}: {} {}, so that capio cannot take over the files that it opens: it \
+             sees only what lies on disk, and what it writes is lost or left there; {}, \
+             redirect its input and output (< IN > OUT), or let the spec `exclude` its files",
             step.name,
-            file.display()
+            file.display(),
+            obstacle.why(),
+            obstacle.remedy()
         ))
     };
     programs.into_iter().filter_map(warn).collect()
@@ -73,18 +77,48 @@ fn find(program: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
         .find(runs)
 }
 
-/// Why the loader will not load the shim into this program.
-fn obstacle(file: &Path) -> Option<&'static str> {
+/// Why the files of a program cannot be taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Obstacle {
+    SetUid,
+    SetGid,
+    Static,
+    Go,
+}
+
+impl Obstacle {
+    fn why(self) -> &'static str {
+        match self {
+            Self::SetUid => "is set-uid",
+            Self::SetGid => "is set-gid",
+            Self::Static => "is linked statically",
+            Self::Go => "is in Go, which asks the kernel past libc",
+        }
+    }
+
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::SetUid | Self::SetGid => "run a copy without that bit",
+            Self::Static => "link it dynamically",
+            Self::Go => "build it with gccgo",
+        }
+    }
+}
+
+fn obstacle(file: &Path) -> Option<Obstacle> {
     let meta = fs::metadata(file).ok()?;
     let mode = meta.permissions().mode();
     if mode & 0o4000 != 0 && meta.uid() != nix::unistd::getuid().as_raw() {
-        return Some("is set-uid");
+        return Some(Obstacle::SetUid);
     }
     // Set-gid takes effect only together with the group's right to execute.
     if mode & 0o2010 == 0o2010 && meta.gid() != nix::unistd::getgid().as_raw() {
-        return Some("is set-gid");
+        return Some(Obstacle::SetGid);
     }
-    is_static(file).then_some("is linked statically")
+    if is_of_go(file) {
+        return Some(Obstacle::Go);
+    }
+    is_static(file).then_some(Obstacle::Static)
 }
 
 /// Whether the loader can load this file into programs.
@@ -105,6 +139,25 @@ fn is_static(file: &Path) -> bool {
     };
     let segments = program.segments();
     !segments.is_empty() && segments.iter().all(|segment| segment.p_type != PT_INTERP)
+}
+
+/// Whether the linker of Go has left its mark.
+fn is_of_go(file: &Path) -> bool {
+    let Some(mut program) = elf(file) else {
+        return false;
+    };
+    let notes = program.segments().iter();
+    let notes: Vec<_> = notes
+        .filter(|segment| segment.p_type == PT_NOTE)
+        .copied()
+        .collect();
+    notes.iter().any(|segment| {
+        let mut inside = program.segment_data_as_notes(segment).into_iter().flatten();
+        inside.any(|note| match note {
+            Note::Unknown(note) => note.name_str().is_ok_and(|owner| owner == "Go"),
+            _ => false,
+        })
+    })
 }
 
 #[cfg(test)]
@@ -190,7 +243,7 @@ mod tests {
         let somebody_else = std::os::unix::fs::chown(&file, Some(12345), None);
         if somebody_else.is_ok() {
             fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).unwrap();
-            assert_eq!(obstacle(&file), Some("is set-uid"));
+            assert_eq!(obstacle(&file), Some(Obstacle::SetUid));
         }
     }
 }

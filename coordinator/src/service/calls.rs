@@ -367,6 +367,9 @@ impl Engine {
         if self.excluded(&path) {
             return Ok(Answer::Native(path, None));
         }
+        if let Some(Kind::Special { path, .. }) = self.names.get(inode).map(|node| &node.kind) {
+            return Ok(Answer::Native(bytes(path), None));
+        }
         let lower = self.lower_of(inode).ok_or(libc::ENOEXEC)?;
         Ok(Answer::Native(bytes(&lower), Some(inode)))
     }

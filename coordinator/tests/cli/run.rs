@@ -227,7 +227,8 @@ fn a_program_that_cannot_be_taken_over_is_warned_of() {
     }
     std::fs::write(place.path("static"), file).unwrap();
     let (ran, report) = place.report(&["--step", "a=true || ./static"]);
-    let told = "static is linked statically, so that capio cannot take over its files";
+    let told =
+        "static is linked statically, so that capio cannot take over the files that it opens";
     ran.expect(0).says(&[told]);
     assert!(report["warnings"][0].as_str().unwrap().contains(told));
 }

@@ -39,8 +39,9 @@ pub(crate) unsafe fn chdir(path: *const c_char) -> isize {
     answer(entered)
 }
 
-/// The kernel's path of a directory or of a file of the lower layer.
-fn enter(name: Name<'_>, directory: bool) -> Result<Text<MAX_PATH>, i32> {
+/// The kernel's path of a directory, of a file of the lower layer, or of a socket
+/// or pipe.
+pub(super) fn enter(name: Name<'_>, directory: bool) -> Result<Text<MAX_PATH>, i32> {
     let mut path = Text::new();
     let request = Request::Enter { name, directory };
     match ask_once_there(&request, name, &mut path, |_| None::<()>)? {

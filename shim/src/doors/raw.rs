@@ -201,6 +201,8 @@ unsafe fn by_name(number: c_long, all: Arguments) -> isize {
             libc::SYS_chdir => calls::chdir(a as _),
             libc::SYS_chroot => calls::chroot(a as _),
             libc::SYS_getcwd => calls::getcwd(a as _, b),
+            libc::SYS_bind => calls::bind(a as _, b as _, c as _),
+            libc::SYS_connect => calls::connect(a as _, b as _, c as _),
             libc::SYS_umask => calls::umask(a as _),
             libc::SYS_utime => with(b, |t| times::by_second(a as _, t)),
             libc::SYS_utimes => with(b, |t| times::by_microsecond(here, a as _, t, 0)),

@@ -5,6 +5,7 @@
 
 mod diff;
 mod plan;
+mod strays;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -46,6 +47,7 @@ impl Engine {
         let mut plan = self.plan(apply);
         report.dropped.append(&mut plan.dropped);
         report.errors.append(&mut plan.errors);
+        report.errors.append(&mut self.strays());
         if !plan.is_empty()
             && let Err(error) = self.bring_home(&plan, &mut report)
         {

@@ -14,7 +14,7 @@ mod script;
 mod search;
 
 pub(crate) use carry::{Strings, current, remember, saved};
-pub(crate) use handover::before as hand_over_for;
+pub(crate) use handover::{before as hand_over_for, runs_go};
 pub(crate) use libraries::forget_libraries;
 pub(crate) use script::{DEEPEST, interpreted};
 pub(crate) use search::along_path;
@@ -132,10 +132,15 @@ unsafe fn run_nested(path: *const c_char, argv: Strings, env: Strings, depth: us
         if handed < 0 {
             return handed;
         }
-        replacing(|| {
+        let left = handover::to_disk(path);
+        let failed = replacing(|| {
             with_env(env, path, |env| syscall!(libc::SYS_execve, path, argv, env))
                 .unwrap_or(-(libc::ENOMEM as isize))
-        })
+        });
+        if let Some(left) = left {
+            left.back();
+        }
+        failed
     }
 }
 
