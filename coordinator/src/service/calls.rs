@@ -3,13 +3,14 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::Ordering::SeqCst;
 
 use wire::limits::MAX_FRAME;
 use wire::message::{ENTRY_HEAD, Entry, Name, OfdId, Target};
 
 use super::attributes::Aim;
 use super::engine::{Answer, Client, Engine, Outcome};
-use super::names::{Attr, Directory, Inode, Kind, Walk, join};
+use super::names::{Attr, Directory, Inode, Kind, Walk, join, now};
 use super::opens::bytes;
 use crate::flow::{FileId, FileKind, Reading, WaitFor};
 
@@ -248,7 +249,7 @@ impl Engine {
         self.names.unbind(parent, name);
         self.names.touch(parent);
         self.flow.unlinked(path);
-        self.update_links(inode);
+        self.names_changed(inode);
         if let Some(Kind::Special { path, .. }) = self.names.get(inode).map(|node| &node.kind)
             && path.starts_with(&self.session)
         {
@@ -259,16 +260,16 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn update_links(&self, inode: Inode) {
-        let Some(node) = self.names.get(inode) else {
+    /// Tells what has come of `inode`'s names, which is a change of its own.
+    pub(super) fn names_changed(&mut self, inode: Inode) {
+        let Some(node) = self.names.get_mut(inode) else {
             return;
         };
+        node.attr.changed = now();
         if let Some(record) = node.file().and_then(|file| file.record) {
-            let links = node.names.len() as u32;
-            self.shared
-                .file(record)
-                .links
-                .store(links, std::sync::atomic::Ordering::SeqCst);
+            let (links, changed) = (node.names.len() as u32, node.attr.changed as u64);
+            self.shared.file(record).links.store(links, SeqCst);
+            self.shared.file_sync(record).changed.store(changed, SeqCst);
         }
     }
 
@@ -287,6 +288,9 @@ impl Engine {
         if self.names.directory(inode).is_some() {
             return Err(libc::EPERM);
         }
+        if self.names.is_full(inode) {
+            return Err(libc::EMLINK);
+        }
         self.names.bind(parent, name, inode);
         self.names.touch(parent);
         if let Some(file) = self.names.file_mut(inode) {
@@ -295,7 +299,7 @@ impl Engine {
                 self.mark_stream(record, &path);
             }
         }
-        self.update_links(inode);
+        self.names_changed(inode);
         self.flow.linked(&path, FileId(inode));
         self.entry_added(parent);
         Ok(Answer::Ok)

@@ -172,6 +172,7 @@ impl Engine {
     }
 
     fn after_rename(&mut self, inode: Inode, path: &[u8], parent: Inode, replaced: Option<Inode>) {
+        self.names_changed(inode);
         if let Some(file) = self.names.file_mut(inode) {
             file.modified = true;
             if let Some(record) = file.record {
@@ -179,7 +180,7 @@ impl Engine {
             }
         }
         if let Some(old) = replaced {
-            self.update_links(old);
+            self.names_changed(old);
             self.drop_unused(old);
         }
         self.entry_added(parent);

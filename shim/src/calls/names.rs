@@ -6,9 +6,7 @@ use wire::limits::MAX_PATH;
 use wire::message::{Name, OfdId, Reply, Request, Target};
 
 use super::NOT_OURS;
-use super::goal::{
-    Goal, Said, ask, goal, hand_bytes, is_empty, kernel, known_flags, look_for, tell,
-};
+use super::goal::{Goal, Said, ask, goal, hand_bytes, kernel, known_flags, look_for, tell};
 use super::target::answer;
 use crate::descriptors::{self, Kind};
 use crate::place::{self, PathArgument, Where};
@@ -151,13 +149,14 @@ pub(crate) unsafe fn unlinkat(dirfd: c_int, path: *const c_char, flags: c_int) -
 /// # Safety
 /// `path` may be any address whose content is the caller's.
 unsafe fn across(path: *const c_char) -> isize {
-    answer(Err(if path.is_null() {
-        libc::EFAULT
-    // SAFETY: the caller's word.
-    } else if unsafe { is_empty(path) } {
-        libc::ENOENT
-    } else {
-        libc::EXDEV
+    let mut bytes = [0; MAX_PATH];
+    // SAFETY: the caller's word; a fault is no harm.
+    let length = kernel(unsafe { usercopy::copy_cstr(&mut bytes, path) });
+    answer(length.and_then(|length| {
+        Err(match length {
+            0 => libc::ENOENT,
+            _ => libc::EXDEV,
+        })
     }))
 }
 
