@@ -50,8 +50,10 @@ END {
     for (i = 1; i <= cases; i++) {
         name = name_of[i]
         if (verdict["plain", name] != "ok") {
+            nowhere = nowhere " " name
             skipped++
-            if (("ours", name) in verdict && verdict["plain", name] == "") trouble[++troubles] = name ": only there under capio" (verdict["ours", name] == "ok" ? "" : ": " said["ours", name])
+            if (verdict["plain", name] == "" && verdict["ours", name] != "ok")
+                trouble[++troubles] = name ": only there under capio: " said["ours", name]
             continue
         }
         plain++
@@ -67,7 +69,7 @@ END {
         else trouble[++troubles] = name ": " why
     }
     printf "%d passed plainly, %d under capio, %d expected differences", plain, passed, differences
-    if (skipped) printf ", %d pass nowhere", skipped
+    if (skipped) printf ", %d pass nowhere:%s", skipped, nowhere
     if (!plain) trouble[++troubles] = "no case passes in a plain directory"
     for (i = 1; i <= troubles; i++) printf "\n    %s", trouble[i]
     exit troubles > 0
