@@ -251,6 +251,39 @@ static void bad_paths_beside_good_ones(void)
     free(long_one);
 }
 
+/* A slash behind a name asks for a directory; what is wrong otherwise comes first. */
+static void slashes_behind_names(void)
+{
+    put("file", "");
+    CHECK_EQ(mkdir("folder", 0755), 0);
+    CHECK_EQ(symlink("folder", "to_folder"), 0);
+    CHECK_EQ(symlink("nowhere", "dangling"), 0);
+    const char *there[] = {"file/", "folder/", "to_folder/", "dangling/"};
+    for (int i = 0; i < 4; i++) {
+        CHECK_ERR(open(there[i], O_RDWR | O_CREAT, 0644), EISDIR);
+        CHECK_ERR(open(there[i], O_RDWR | O_CREAT | O_EXCL, 0644), EISDIR);
+        CHECK_ERR(open(there[i], O_RDWR | O_CREAT | O_NOFOLLOW, 0644), EISDIR);
+        CHECK_ERR(mkdir(there[i], 0755), EEXIST);
+        CHECK_ERR(mkfifo(there[i], 0644), EEXIST);
+        CHECK_ERR(symlink("x", there[i]), EEXIST);
+        CHECK_ERR(link("file", there[i]), EEXIST);
+        CHECK_ERR(rename("missing", there[i]), ENOENT);
+        CHECK_ERR(renameat2(AT_FDCWD, "file", AT_FDCWD, there[i], RENAME_NOREPLACE), EEXIST);
+        CHECK_ERR(rename(there[i], "missing/x"), ENOENT);
+    }
+    CHECK_ERR(open("fresh/", O_RDWR | O_CREAT, 0644), EISDIR);
+    CHECK_ERR(open("missing/fresh/", O_RDWR | O_CREAT, 0644), ENOENT);
+    CHECK_ERR(open("file/fresh/", O_RDWR | O_CREAT, 0644), ENOTDIR);
+    CHECK_ERR(mkfifo("fresh/", 0644), ENOENT);
+    CHECK_ERR(symlink("x", "fresh/"), ENOENT);
+    CHECK_ERR(rename("file", "fresh/"), ENOTDIR);
+    CHECK_ERR(rename("to_folder/", "fresh"), ENOTDIR);
+    CHECK_ERR(rename("folder/", "to_folder/"), ENOTDIR);
+    CHECK_ERR(renameat2(AT_FDCWD, "folder", AT_FDCWD, "file/", RENAME_EXCHANGE), ENOTDIR);
+    CHECK_EQ(rename("folder/", "fresh/"), 0);
+    CHECK_EQ(mkdir("folder/", 0755), 0);
+}
+
 static void unlink_while_open(void)
 {
     struct stat st;
@@ -451,6 +484,7 @@ int main(int argc, char **argv)
     hard_links();
     names_are_attributes();
     bad_paths_beside_good_ones();
+    slashes_behind_names();
     unlink_while_open();
     names_of_descriptors();
     owners_and_set_ids();

@@ -45,7 +45,10 @@ pub(super) fn os_error(error: &std::io::Error) -> i32 {
 impl Engine {
     /// Where something new named `name` would go.
     fn place(&mut self, name: Name<'_>, directory: bool) -> Result<Place, i32> {
-        match self.walk(name.base, name.path, false) {
+        // What is there is in the way, whatever stands behind it.
+        let bare = without_slashes(name.path);
+        let slash = bare.len() < name.path.len();
+        match self.walk(name.base, bare, false) {
             Walk::Error(error) => Err(error),
             Walk::Outside(path) => Ok(Place::Native(path)),
             Walk::Found { inode, .. } => {
@@ -61,10 +64,7 @@ impl Engine {
                 Ok(Place::Native(path))
             }
             Walk::Missing {
-                parent,
-                name,
-                path,
-                slash,
+                parent, name, path, ..
             } => {
                 let parent = parent.ok_or(libc::ENOENT)?;
                 if slash && !directory {
@@ -219,6 +219,27 @@ impl Engine {
         }
         self.remove(parent, &name, inode, &path)?;
         Ok(Answer::Ok)
+    }
+
+    /// No plain file is created by a name with a slash behind it.
+    ///
+    /// # Errors
+    /// `EISDIR`, whatever is there; why its directory is not reached.
+    pub(super) fn may_create(&mut self, name: Name<'_>) -> Result<(), i32> {
+        let bare = without_slashes(name.path);
+        if bare.len() == name.path.len() {
+            return Ok(());
+        }
+        let path = match self.walk(name.base, bare, false) {
+            Walk::Error(error) => return Err(error),
+            Walk::Found { parent, name, .. } => self.names.path_in(parent, &name),
+            Walk::Missing { parent, path, .. } if parent.is_some() => path,
+            _ => return Ok(()),
+        };
+        if self.excluded(&path) {
+            return Ok(());
+        }
+        Err(libc::EISDIR)
     }
 
     /// Whether it is the name of a symbolic link with a slash behind it, which
@@ -470,7 +491,7 @@ fn pack(directory: &Directory, cookie: u64) -> (Vec<u8>, bool) {
 }
 
 /// `path` without the slashes at its end.
-fn without_slashes(path: &[u8]) -> &[u8] {
+pub(super) fn without_slashes(path: &[u8]) -> &[u8] {
     let last = path.iter().rposition(|&byte| byte != b'/');
     &path[..last.map_or(0, |at| at + 1)]
 }
