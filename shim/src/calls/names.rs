@@ -15,7 +15,7 @@ use crate::text::Text;
 use crate::usercopy;
 
 /// The name that a located path stands for; `None`: it is not ours.
-fn name_at(place: Where<'_>) -> Option<Name<'_>> {
+pub(super) fn name_at(place: Where<'_>) -> Option<Name<'_>> {
     match place {
         Where::Here(name) => Some(name),
         Where::Descriptor(fd, path) if !path.is_empty() => match descriptors::get(fd) {

@@ -21,6 +21,7 @@ mod raw;
 mod realpath;
 mod rings;
 mod slots;
+mod sockets;
 mod spawn;
 mod stat;
 mod streams;

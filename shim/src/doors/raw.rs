@@ -204,6 +204,8 @@ unsafe fn by_name(number: c_long, all: Arguments) -> isize {
             libc::SYS_umask => calls::umask(a as _),
             libc::SYS_utime => with(b, |t| times::by_second(a as _, t)),
             libc::SYS_utimes => with(b, |t| times::by_microsecond(here, a as _, t, 0)),
+            libc::SYS_bind => calls::bind(a as _, b as _, c as _),
+            libc::SYS_connect => calls::connect(a as _, b as _, c as _),
             libc::SYS_inotify_add_watch => calls::inotify_add_watch(a as _, b as _, c as _),
             libc::SYS_getxattr => calls::getxattr(a as _, b as _, c as _, d),
             libc::SYS_lgetxattr => calls::lgetxattr(a as _, b as _, c as _, d),
