@@ -5,7 +5,7 @@ set -u
 
 cc -std=gnu11 -O1 -g -Wall -Wextra -o "$SCRATCH/fsstress" "$SUITES/fsstress.c" || exit 1
 seeds=4 operations=1500
-[ -z "$LONG" ] || seeds=25 operations=20000
+[ -z "$LONG" ] || seeds=8 operations=8000
 
 for ((seed = 1; seed <= seeds; seed++)); do
     for how in own shared; do
