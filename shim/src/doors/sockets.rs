@@ -10,4 +10,6 @@ hooks! {
         = calls::bind(fd, address, length);
     connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int
         = calls::connect(fd, address, length);
+    __connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int
+        = calls::connect(fd, address, length);
 }
