@@ -35,7 +35,7 @@ const OPERATIONS: &str = "
     aio_read aio_write aio_fsync lio_listio
     execve execv execvp execvpe execl execlp execle execveat fexecve
     posix_spawn posix_spawnp popen pclose system daemon
-    syscall inotify_add_watch fanotify_mark
+    syscall inotify_add_watch fanotify_mark bind connect
     name_to_handle_at open_by_handle_at setmntent dlopen dlmopen
     acct swapon swapoff mount umount umount2 pivot_root quotactl
     shm_open shm_unlink sem_open sem_unlink mq_open mq_unlink mq_close

@@ -191,6 +191,99 @@ static void hard_links(void)
     CHECK_ERR(stat("h1", &a), ENOENT);
 }
 
+static long long changed(const char *path)
+{
+    struct stat st;
+    CHECK_EQ(lstat(path, &st), 0);
+    return st.st_ctim.tv_sec * 1000000000LL + st.st_ctim.tv_nsec;
+}
+
+/* The change time of `path`, long enough ago that the next change shows. */
+static long long settled(const char *path)
+{
+    usleep(20000);
+    return changed(path);
+}
+
+static void names_are_attributes(void)
+{
+    put("c1", "x");
+    CHECK_EQ(mkfifo("cp", 0644), 0);
+    const char *all[] = {"c1", "cp"};
+    for (int i = 0; i < 2; i++) {
+        long long before = settled(all[i]);
+        CHECK_EQ(link(all[i], "c2"), 0);
+        CHECK(changed(all[i]) > before);
+        CHECK_EQ(changed("c2"), changed(all[i]));
+        before = settled("c2");
+        CHECK_EQ(rename("c2", "c3"), 0);
+        CHECK(changed("c3") > before);
+        before = settled("c3");
+        put("c4", "");
+        CHECK_EQ(rename("c4", "c3"), 0); /* takes a name away */
+        CHECK(changed(all[i]) > before);
+        CHECK_EQ(link(all[i], "c2"), 0);
+        before = settled("c2");
+        CHECK_EQ(unlink(all[i]), 0);
+        CHECK(changed("c2") > before);
+        CHECK_EQ(unlink("c2"), 0);
+    }
+}
+
+/* What the other path is comes before that it lies elsewhere. */
+static void bad_paths_beside_good_ones(void)
+{
+    char *nowhere = (char *)8, *long_one = malloc(PATH_MAX + 2);
+    memset(long_one, 'x', PATH_MAX + 1);
+    for (int i = 1; i < PATH_MAX; i += 2) long_one[i] = '/';
+    long_one[PATH_MAX + 1] = 0;
+    put("good", "");
+    CHECK_ERR(rename("good", nowhere), EFAULT);
+    CHECK_ERR(rename(nowhere, "good"), EFAULT);
+    CHECK_ERR(link("good", nowhere), EFAULT);
+    CHECK_ERR(link(nowhere, "better"), EFAULT);
+    CHECK_ERR(rename("good", long_one), ENAMETOOLONG);
+    CHECK_ERR(rename(long_one, "good"), ENAMETOOLONG);
+    CHECK_ERR(link("good", long_one), ENAMETOOLONG);
+    CHECK_ERR(link(long_one, "better"), ENAMETOOLONG);
+    CHECK_ERR(rename("good", ""), ENOENT);
+    CHECK_ERR(link("", "better"), ENOENT);
+    free(long_one);
+}
+
+/* A slash behind a name asks for a directory; what is wrong otherwise comes first. */
+static void slashes_behind_names(void)
+{
+    put("file", "");
+    CHECK_EQ(mkdir("folder", 0755), 0);
+    CHECK_EQ(symlink("folder", "to_folder"), 0);
+    CHECK_EQ(symlink("nowhere", "dangling"), 0);
+    const char *there[] = {"file/", "folder/", "to_folder/", "dangling/"};
+    for (int i = 0; i < 4; i++) {
+        CHECK_ERR(open(there[i], O_RDWR | O_CREAT, 0644), EISDIR);
+        CHECK_ERR(open(there[i], O_RDWR | O_CREAT | O_EXCL, 0644), EISDIR);
+        CHECK_ERR(open(there[i], O_RDWR | O_CREAT | O_NOFOLLOW, 0644), EISDIR);
+        CHECK_ERR(mkdir(there[i], 0755), EEXIST);
+        CHECK_ERR(mkfifo(there[i], 0644), EEXIST);
+        CHECK_ERR(symlink("x", there[i]), EEXIST);
+        CHECK_ERR(link("file", there[i]), EEXIST);
+        CHECK_ERR(rename("missing", there[i]), ENOENT);
+        CHECK_ERR(renameat2(AT_FDCWD, "file", AT_FDCWD, there[i], RENAME_NOREPLACE), EEXIST);
+        CHECK_ERR(rename(there[i], "missing/x"), ENOENT);
+    }
+    CHECK_ERR(open("fresh/", O_RDWR | O_CREAT, 0644), EISDIR);
+    CHECK_ERR(open("missing/fresh/", O_RDWR | O_CREAT, 0644), ENOENT);
+    CHECK_ERR(open("file/fresh/", O_RDWR | O_CREAT, 0644), ENOTDIR);
+    CHECK_ERR(mkfifo("fresh/", 0644), ENOENT);
+    CHECK_ERR(symlink("x", "fresh/"), ENOENT);
+    CHECK_ERR(rename("file", "fresh/"), ENOTDIR);
+    CHECK_ERR(rename("to_folder/", "fresh"), ENOTDIR);
+    CHECK_ERR(rename("folder/", "to_folder/"), ENOTDIR);
+    CHECK_ERR(renameat2(AT_FDCWD, "folder", AT_FDCWD, "file/", RENAME_EXCHANGE), ENOTDIR);
+    CHECK_EQ(rename("folder/", "fresh/"), 0);
+    CHECK_EQ(mkdir("folder/", 0755), 0);
+}
+
 static void unlink_while_open(void)
 {
     struct stat st;
@@ -389,6 +482,9 @@ int main(int argc, char **argv)
     times_change();
     modes();
     hard_links();
+    names_are_attributes();
+    bad_paths_beside_good_ones();
+    slashes_behind_names();
     unlink_while_open();
     names_of_descriptors();
     owners_and_set_ids();

@@ -10,6 +10,7 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 
 extern char **environ;
 static char self[PATH_MAX]; /* this program, wherever it changes to */
@@ -453,6 +454,55 @@ static void signals(void)
     close(fd);
 }
 
+/* Programs find one another by the names of sockets. */
+static void sockets_by_name(void)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX, .sun_path = "socket"};
+    const struct sockaddr *address = (const struct sockaddr *)&at;
+    struct stat st;
+    char text[8] = "";
+    int server = socket(AF_UNIX, SOCK_STREAM, 0), other = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK_ERR(connect(other, address, sizeof at), ENOENT);
+    CHECK_EQ(bind(server, address, sizeof at), 0);
+    CHECK_EQ(lstat("socket", &st), 0);
+    CHECK_EQ(st.st_mode, S_IFSOCK | 0755);
+    CHECK_ERR(bind(other, address, sizeof at), EADDRINUSE);
+    CHECK_ERR(connect(other, address, sizeof at), ECONNREFUSED);
+    CHECK_EQ(listen(server, 4), 0);
+    pid_t child;
+    if (in_child(&child)) {
+        CHECK_EQ(connect(other, address, sizeof at), 0);
+        CHECK_EQ(write(other, "hello", 5), 5);
+        child_done();
+    }
+    int peer = accept(server, NULL, NULL);
+    CHECK_EQ(read(peer, text, sizeof text), 5);
+    CHECK_STR(text, "hello");
+    reap(child);
+    CHECK_EQ(rename("socket", "moved"), 0);
+    CHECK_ERR(connect(other, address, sizeof at), ENOENT);
+    strcpy(at.sun_path, "moved");
+    close(other);
+    other = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK_EQ(syscall(SYS_connect, other, address, sizeof at), 0);
+    CHECK_ERR(open("moved", O_RDWR), ENXIO);
+    close(peer);
+    close(server);
+    close(other);
+    other = socket(AF_UNIX, SOCK_DGRAM, 0);
+    CHECK_ERR(connect(other, address, sizeof at), ECONNREFUSED);
+    CHECK_EQ(unlink("moved"), 0);
+    CHECK_EQ(bind(other, address, sizeof at), 0);
+    CHECK_EQ(unlink("moved"), 0);
+    put("plain", "");
+    strcpy(at.sun_path, "plain");
+    CHECK_ERR(connect(other, address, sizeof at), ECONNREFUSED);
+    CHECK_ERR(bind(other, address, sizeof at), EADDRINUSE);
+    strcpy(at.sun_path, "plain/x");
+    CHECK_ERR(connect(other, address, sizeof at), ENOTDIR);
+    close(other);
+}
+
 int main(int argc, char **argv)
 {
     if (realpath("/proc/self/exe", self) == NULL) return 2;
@@ -466,6 +516,7 @@ int main(int argc, char **argv)
     record_locks();
     whole_file_locks();
     readiness();
+    sockets_by_name();
     bare_system_calls();
     signals();
     return done();

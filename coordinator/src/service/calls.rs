@@ -3,13 +3,14 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::Ordering::SeqCst;
 
 use wire::limits::MAX_FRAME;
 use wire::message::{ENTRY_HEAD, Entry, Name, OfdId, Target};
 
 use super::attributes::Aim;
 use super::engine::{Answer, Client, Engine, Outcome};
-use super::names::{Attr, Directory, Inode, Kind, Walk, join};
+use super::names::{Attr, Directory, Inode, Kind, Walk, join, now};
 use super::opens::bytes;
 use crate::flow::{FileId, FileKind, Reading, WaitFor};
 
@@ -44,7 +45,10 @@ pub(super) fn os_error(error: &std::io::Error) -> i32 {
 impl Engine {
     /// Where something new named `name` would go.
     fn place(&mut self, name: Name<'_>, directory: bool) -> Result<Place, i32> {
-        match self.walk(name.base, name.path, false) {
+        // What is there is in the way, whatever stands behind it.
+        let bare = without_slashes(name.path);
+        let slash = bare.len() < name.path.len();
+        match self.walk(name.base, bare, false) {
             Walk::Error(error) => Err(error),
             Walk::Outside(path) => Ok(Place::Native(path)),
             Walk::Found { inode, .. } => {
@@ -60,10 +64,7 @@ impl Engine {
                 Ok(Place::Native(path))
             }
             Walk::Missing {
-                parent,
-                name,
-                path,
-                slash,
+                parent, name, path, ..
             } => {
                 let parent = parent.ok_or(libc::ENOENT)?;
                 if slash && !directory {
@@ -220,6 +221,27 @@ impl Engine {
         Ok(Answer::Ok)
     }
 
+    /// No plain file is created by a name with a slash behind it.
+    ///
+    /// # Errors
+    /// `EISDIR`, whatever is there; why its directory is not reached.
+    pub(super) fn may_create(&mut self, name: Name<'_>) -> Result<(), i32> {
+        let bare = without_slashes(name.path);
+        if bare.len() == name.path.len() {
+            return Ok(());
+        }
+        let path = match self.walk(name.base, bare, false) {
+            Walk::Error(error) => return Err(error),
+            Walk::Found { parent, name, .. } => self.names.path_in(parent, &name),
+            Walk::Missing { parent, path, .. } if parent.is_some() => path,
+            _ => return Ok(()),
+        };
+        if self.excluded(&path) {
+            return Ok(());
+        }
+        Err(libc::EISDIR)
+    }
+
     /// Whether it is the name of a symbolic link with a slash behind it, which
     /// is followed but cannot be removed.
     fn is_link_with_slash(&mut self, name: Name<'_>) -> bool {
@@ -248,7 +270,7 @@ impl Engine {
         self.names.unbind(parent, name);
         self.names.touch(parent);
         self.flow.unlinked(path);
-        self.update_links(inode);
+        self.names_changed(inode);
         if let Some(Kind::Special { path, .. }) = self.names.get(inode).map(|node| &node.kind)
             && path.starts_with(&self.session)
         {
@@ -259,16 +281,16 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn update_links(&self, inode: Inode) {
-        let Some(node) = self.names.get(inode) else {
+    /// Tells what has come of `inode`'s names, which is a change of its own.
+    pub(super) fn names_changed(&mut self, inode: Inode) {
+        let Some(node) = self.names.get_mut(inode) else {
             return;
         };
+        node.attr.changed = now();
         if let Some(record) = node.file().and_then(|file| file.record) {
-            let links = node.names.len() as u32;
-            self.shared
-                .file(record)
-                .links
-                .store(links, std::sync::atomic::Ordering::SeqCst);
+            let (links, changed) = (node.names.len() as u32, node.attr.changed as u64);
+            self.shared.file(record).links.store(links, SeqCst);
+            self.shared.file_sync(record).changed.store(changed, SeqCst);
         }
     }
 
@@ -287,6 +309,9 @@ impl Engine {
         if self.names.directory(inode).is_some() {
             return Err(libc::EPERM);
         }
+        if self.names.is_full(inode) {
+            return Err(libc::EMLINK);
+        }
         self.names.bind(parent, name, inode);
         self.names.touch(parent);
         if let Some(file) = self.names.file_mut(inode) {
@@ -295,7 +320,7 @@ impl Engine {
                 self.mark_stream(record, &path);
             }
         }
-        self.update_links(inode);
+        self.names_changed(inode);
         self.flow.linked(&path, FileId(inode));
         self.entry_added(parent);
         Ok(Answer::Ok)
@@ -469,7 +494,7 @@ fn pack(directory: &Directory, cookie: u64) -> (Vec<u8>, bool) {
 }
 
 /// `path` without the slashes at its end.
-fn without_slashes(path: &[u8]) -> &[u8] {
+pub(super) fn without_slashes(path: &[u8]) -> &[u8] {
     let last = path.iter().rposition(|&byte| byte != b'/');
     &path[..last.map_or(0, |at| at + 1)]
 }

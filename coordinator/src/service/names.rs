@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::unistd::{PathconfVar, pathconf};
 
 use wire::limits::MAX_PATH;
 
@@ -35,6 +36,12 @@ const FIRST_INODE: Inode = 1 << 40;
 pub(super) const MAX_LINKS: u32 = 40;
 /// First cookie of a directory's entries; those below stand for `.` and `..`.
 const FIRST_COOKIE: u64 = 16;
+
+/// How many names the file system of `dir` gives a file.
+fn most_names(dir: &Path) -> usize {
+    let limit = pathconf(dir, PathconfVar::LINK_MAX).ok().flatten();
+    limit.map_or(usize::MAX, |limit| limit as usize)
+}
 
 /// Nanoseconds since the epoch.
 #[must_use]
@@ -310,6 +317,8 @@ pub(super) struct Names {
     whole: bool,
     /// Bytes of all extended attributes that nodes hold.
     extended_bytes: usize,
+    /// Most names of a file that the disk takes: what had more could not be kept.
+    most_names: usize,
     /// What programs may look at without asking.
     pub(super) table: Option<NameTable>,
 }
@@ -345,6 +354,7 @@ impl Names {
             found: Vec::new(),
             whole: false,
             extended_bytes: 0,
+            most_names: most_names(dir),
             table: None,
         })
     }
@@ -738,9 +748,19 @@ impl Names {
         Ok(inode)
     }
 
+    /// Whether `inode` has as many names as a file may have.
+    pub(super) fn is_full(&self, inode: Inode) -> bool {
+        let node = self.nodes.get(&inode);
+        node.is_some_and(|node| node.names.len() >= self.most_names)
+    }
+
     /// Gives `inode` one more name.
     pub(super) fn bind(&mut self, parent: Inode, name: Vec<u8>, inode: Inode) {
-        self.forget_names(inode);
+        // A file on disk is known by its only name.
+        let is_second = self.nodes.get(&inode).is_some_and(|it| it.names.len() == 1);
+        if is_second {
+            self.forget_names(inode);
+        }
         if let Some(table) = &mut self.table {
             table.remove(parent, &name);
         }

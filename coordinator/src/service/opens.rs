@@ -246,6 +246,9 @@ impl Engine {
         if flags & libc::O_TMPFILE == libc::O_TMPFILE {
             return Err(libc::EOPNOTSUPP);
         }
+        if flags & libc::O_CREAT != 0 {
+            self.may_create(name)?;
+        }
         let exclusive = flags & libc::O_CREAT != 0 && flags & libc::O_EXCL != 0;
         let follow = flags & libc::O_NOFOLLOW == 0 && !exclusive;
         match self.walk(name.base, name.path, follow) {

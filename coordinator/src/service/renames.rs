@@ -5,7 +5,7 @@ use std::path::Path;
 
 use wire::message::Name;
 
-use super::calls::{last_component, os_error};
+use super::calls::{last_component, os_error, without_slashes};
 use super::engine::{Answer, Client, Engine, Outcome};
 use super::names::{Inode, Walk};
 
@@ -34,8 +34,9 @@ impl Engine {
             libc::RENAME_EXCHANGE => true,
             _ => return Err(libc::EINVAL),
         };
-        let source = self.walk(from.base, from.path, false);
-        let target = self.walk(to.base, to.path, false);
+        // A symbolic link before a slash is not followed where names change.
+        let source = self.walk(from.base, without_slashes(from.path), false);
+        let target = self.walk(to.base, without_slashes(to.path), false);
         if let Some(native) = self.native_source(&source) {
             return self.rename_native(&native, target);
         }
@@ -58,6 +59,14 @@ impl Engine {
         }
         let is_directory = self.names.directory(inode).is_some();
         if !is_directory && (source.slash || (target.slash && !exchange)) {
+            return Err(libc::ENOTDIR);
+        }
+        if exchange
+            && target.slash
+            && target
+                .inode
+                .is_some_and(|at| self.names.directory(at).is_none())
+        {
             return Err(libc::ENOTDIR);
         }
         if is_directory && self.names.lies_below(target.parent, inode) {
@@ -172,6 +181,7 @@ impl Engine {
     }
 
     fn after_rename(&mut self, inode: Inode, path: &[u8], parent: Inode, replaced: Option<Inode>) {
+        self.names_changed(inode);
         if let Some(file) = self.names.file_mut(inode) {
             file.modified = true;
             if let Some(record) = file.record {
@@ -179,7 +189,7 @@ impl Engine {
             }
         }
         if let Some(old) = replaced {
-            self.update_links(old);
+            self.names_changed(old);
             self.drop_unused(old);
         }
         self.entry_added(parent);

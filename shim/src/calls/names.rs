@@ -6,9 +6,7 @@ use wire::limits::MAX_PATH;
 use wire::message::{Name, OfdId, Reply, Request, Target};
 
 use super::NOT_OURS;
-use super::goal::{
-    Goal, Said, ask, goal, hand_bytes, is_empty, kernel, known_flags, look_for, tell,
-};
+use super::goal::{Goal, Said, ask, goal, hand_bytes, kernel, known_flags, look_for, tell};
 use super::target::answer;
 use crate::descriptors::{self, Kind};
 use crate::place::{self, PathArgument, Where};
@@ -17,7 +15,7 @@ use crate::text::Text;
 use crate::usercopy;
 
 /// The name that a located path stands for; `None`: it is not ours.
-fn name_at(place: Where<'_>) -> Option<Name<'_>> {
+pub(super) fn name_at(place: Where<'_>) -> Option<Name<'_>> {
     match place {
         Where::Here(name) => Some(name),
         Where::Descriptor(fd, path) if !path.is_empty() => match descriptors::get(fd) {
@@ -39,15 +37,15 @@ macro_rules! named {
     };
 }
 
-/// The last component of a path and whether a slash follows.
+/// The last component of a path.
 #[derive(Debug, PartialEq, Eq)]
 enum Last {
     /// `.`
     Dot,
     /// `..`
     DotDot,
-    /// A name, or nothing; `true`: a slash follows.
-    Other(bool),
+    /// A name, or nothing.
+    Other,
 }
 
 impl Last {
@@ -58,7 +56,7 @@ impl Last {
         match last {
             Some(b".") => Self::Dot,
             Some(b"..") => Self::DotDot,
-            _ => Self::Other(whole.len() < path.len()),
+            _ => Self::Other,
         }
     }
 }
@@ -151,13 +149,14 @@ pub(crate) unsafe fn unlinkat(dirfd: c_int, path: *const c_char, flags: c_int) -
 /// # Safety
 /// `path` may be any address whose content is the caller's.
 unsafe fn across(path: *const c_char) -> isize {
-    answer(Err(if path.is_null() {
-        libc::EFAULT
-    // SAFETY: the caller's word.
-    } else if unsafe { is_empty(path) } {
-        libc::ENOENT
-    } else {
-        libc::EXDEV
+    let mut bytes = [0; MAX_PATH];
+    // SAFETY: the caller's word; a fault is no harm.
+    let length = kernel(unsafe { usercopy::copy_cstr(&mut bytes, path) });
+    answer(length.and_then(|length| {
+        Err(match length {
+            0 => libc::ENOENT,
+            _ => libc::EXDEV,
+        })
     }))
 }
 
@@ -186,26 +185,14 @@ pub(crate) unsafe fn renameat2(
 }
 
 fn rename(from: Name<'_>, to: Name<'_>, flags: u32) -> Result<isize, i32> {
-    for name in [from, to] {
-        match Last::of(name.path) {
-            Last::Dot | Last::DotDot => return Err(libc::EBUSY),
-            Last::Other(true) => no_link(name)?,
-            Last::Other(false) => {}
-        }
+    if [from, to]
+        .iter()
+        .any(|name| Last::of(name.path) != Last::Other)
+    {
+        return Err(libc::EBUSY);
     }
     let request = Request::Rename { from, to, flags };
     tell(&request, |_| (libc::EXDEV as isize).wrapping_neg())
-}
-
-/// A symbolic link before a slash is not followed where names change.
-///
-/// # Errors
-/// `ENOTDIR` when `name` is one.
-fn no_link(name: Name<'_>) -> Result<(), i32> {
-    match content(&Request::Readlink { name: bare(name) }) {
-        Ok((_, false)) => Err(libc::ENOTDIR),
-        _ => Ok(()),
-    }
 }
 
 /// As `linkat(2)`. Across the border of `CAPIO_DIR`: `EXDEV`.
@@ -369,10 +356,9 @@ mod tests {
         assert_eq!(Last::of(b"d/.//"), Last::Dot);
         assert_eq!(Last::of(b"d/.."), Last::DotDot);
         assert_eq!(Last::of(b"../"), Last::DotDot);
-        for name in [&b"d/.x"[..], b"...", b"d", b"", b"./d", b"../.x."] {
-            assert_eq!(Last::of(name), Last::Other(false));
+        for name in [&b"d/.x"[..], b"...", b"d", b"", b"./d", b"../.x.", b"d/x/"] {
+            assert_eq!(Last::of(name), Last::Other);
         }
-        assert_eq!(Last::of(b"d/x/"), Last::Other(true));
     }
 
     #[test]

@@ -10,6 +10,8 @@ hooks! {
         = calls::bind(fd, address, n);
     connect(fd: c_int, address: *const sockaddr, n: socklen_t) -> c_int
         = calls::connect(fd, address, n);
+    __connect(fd: c_int, address: *const sockaddr, n: socklen_t) -> c_int
+        = calls::connect(fd, address, n);
     sendto(
         fd: c_int, bytes: *const c_void, count: size_t, flags: c_int,
         address: *const sockaddr, n: socklen_t
