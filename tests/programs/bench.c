@@ -13,6 +13,7 @@
  *   bench futex COUNT        the same delay by a futex shared with a child
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <spawn.h>
@@ -94,6 +95,51 @@ static void sized(const char *dir, size_t size, const char *label)
     unlink(path);
 }
 
+static int entries(const char *folder)
+{
+    int seen = 0;
+    DIR *list = opendir(folder);
+    if (!list) fail(folder);
+    while (readdir(list)) seen++;
+    closedir(list);
+    return seen;
+}
+
+/* Names and attributes, below `dir`. */
+static void names(const char *dir)
+{
+    char path[4200], other[4096], folder[4096], missing[4096];
+    snprintf(path, sizeof path, "%s/bench-there", dir);
+    snprintf(other, sizeof other, "%s/bench-new", dir);
+    snprintf(folder, sizeof folder, "%s/bench-folder", dir);
+    snprintf(missing, sizeof missing, "%s/bench-missing", dir);
+    struct stat st;
+    int fd = open(path, O_RDWR | O_CREAT, 0644);
+    if (fd < 0 || close(fd) != 0 || mkdir(folder, 0755) != 0) fail(folder);
+    MEASURE("stat", 500, (void)0, stat(path, &st) == 0);
+    MEASURE("stat-folder", 500, (void)0, stat(folder, &st) == 0);
+    MEASURE("stat-missing", 500, (void)0, stat(missing, &st) != 0);
+    MEASURE("access", 500, (void)0, access(path, R_OK) == 0);
+    MEASURE("chmod", 500, (void)0, chmod(path, 0644) == 0);
+    MEASURE("open-close", 500, (void)0, close(open(path, O_RDONLY)) == 0);
+    MEASURE("rename", 200, (void)0, rename(path, other) == 0 && rename(other, path) == 0);
+    MEASURE("create-unlink", 200, (void)0,
+            close(open(other, O_WRONLY | O_CREAT, 0644)) == 0 && unlink(other) == 0);
+    MEASURE("mkdir-rmdir", 200, (void)0, mkdir(other, 0755) == 0 && rmdir(other) == 0);
+    unlink(path);
+    for (int i = 0; i < 10000; i++) {
+        snprintf(path, sizeof path, "%s/%05d", folder, i);
+        fd = open(path, O_WRONLY | O_CREAT, 0644);
+        if (fd < 0 || close(fd) != 0) fail(path);
+    }
+    MEASURE("readdir", 1, (void)0, entries(folder) == 10002);
+    for (int i = 0; i < 10000; i++) {
+        snprintf(path, sizeof path, "%s/%05d", folder, i);
+        if (unlink(path) != 0) fail(path);
+    }
+    rmdir(folder);
+}
+
 static void ops(const char *dir)
 {
     buffer = malloc(1 << 20);
@@ -102,20 +148,15 @@ static void ops(const char *dir)
     sized(dir, 4096, "4K");
     sized(dir, 65536, "64K");
     sized(dir, 1 << 20, "1M");
-    char path[4096], other[4096];
-    snprintf(path, sizeof path, "%s/bench-there", dir);
-    snprintf(other, sizeof other, "%s/bench-new", dir);
+    char path[4096];
+    snprintf(path, sizeof path, "%s/bench-open", dir);
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644);
     if (fd < 0 || write(fd, buffer, 4096) != 4096) fail(path);
     struct stat st;
     MEASURE("fstat", 1000, (void)0, fstat(fd, &st) == 0);
     close(fd);
-    MEASURE("stat", 500, (void)0, stat(path, &st) == 0);
-    MEASURE("access", 500, (void)0, access(path, R_OK) == 0);
-    MEASURE("open-close", 500, (void)0, close(open(path, O_RDONLY)) == 0);
-    MEASURE("create-unlink", 200, (void)0,
-            close(open(other, O_WRONLY | O_CREAT, 0644)) == 0 && unlink(other) == 0);
     unlink(path);
+    names(dir);
 }
 
 static void foreign(const char *path)

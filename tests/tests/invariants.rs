@@ -33,6 +33,77 @@ fn resident_files_are_read_written_and_sought_without_a_system_call() {
     );
 }
 
+/// Files, directories, files on disk and what is missing; opening what is on disk or
+/// missing, too.
+#[test]
+fn names_that_are_known_are_looked_at_without_a_message() {
+    if plain_only() {
+        return;
+    }
+    let script = "exec strace -e trace=sendto,recvmsg,getpgid -o $OUTSIDE/trace \
+                  python3 -c \"$LOOKS\"";
+    let (scratch, finished) = Workflow::new("known")
+        .input("folder/on-disk", "bytes")
+        .step(Step::sh("work", script).env("LOOKS", LOOKS).writes(&["*"]))
+        .start(&[])
+        .finish();
+    finished.expect_success();
+    let trace = scratch.note("trace");
+    let parts: Vec<_> = trace.split("getpgid(").collect();
+    let [before, between, _] = parts[..] else {
+        panic!("the program set its marks: {trace}");
+    };
+    assert!(before.contains("sendto("), "nothing was asked at all");
+    assert!(!between.contains("sendto("), "{between}");
+}
+
+const LOOKS: &str = r"
+import os
+def maybe(call, *arguments):
+    try: return call(*arguments)
+    except OSError: return None
+def look():
+    for name in ('made', 'folder', 'folder/on-disk', 'folder/nothing'):
+        maybe(os.stat, name), maybe(os.lstat, os.path.abspath(name)), os.access(name, os.R_OK)
+    for name in ('folder/on-disk', 'folder/nothing'):
+        fd = maybe(os.open, name, os.O_RDONLY)
+        if fd is not None:
+            assert os.read(fd, 9) == b'bytes'
+            os.close(fd)
+os.close(os.open('made', os.O_CREAT | os.O_WRONLY))
+for turn in range(4): look()
+maybe(os.getpgid, 2**31 - 1)
+for turn in range(100): look()
+maybe(os.getpgid, 2**31 - 1)
+";
+
+/// A process that is answered by its mailbox does not sleep for every answer. On a busy
+/// machine the coordinator looks less often.
+#[test]
+fn who_asks_often_need_not_be_woken_for_every_answer() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if plain_only() || cores < 2 {
+        return;
+    }
+    const ASKED: u32 = 20_000;
+    let script = format!(
+        "python3 -c 'import os, resource
+for turn in range({ASKED}): os.chmod(\"f\", 0o600 + turn % 2)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw)' > $OUTSIDE/sleeps"
+    );
+    let (scratch, finished) = Workflow::new("often")
+        .input("f", "")
+        .step(Step::sh("work", script).writes(&["*"]))
+        .start(&[])
+        .finish();
+    finished.expect_success();
+    let sleeps: u32 = scratch.note("sleeps").trim().parse().expect("a number");
+    assert!(
+        sleeps < ASKED * 9 / 10,
+        "{sleeps} sleeps for {ASKED} answers"
+    );
+}
+
 #[test]
 fn the_auditor_sees_what_goes_past_the_library() {
     if plain_only() {

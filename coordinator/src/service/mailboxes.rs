@@ -4,15 +4,19 @@
 //! A sleeping thread answers after some 15 us, one that looks after one or two. That
 //! pays for programs that ask often, and only on a machine with a core to spare: so
 //! the time it looks follows the time between questions, and it rests when others
-//! need the core.
+//! need the core. Among more threads than cores each side would lose its core while
+//! it looks, and with it a time slice of milliseconds.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use nix::unistd::{SysconfVar, sysconf};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use wire::layout::Mailbox;
@@ -35,8 +39,13 @@ const SHORTEST: Duration = Duration::from_micros(10);
 const TURN: Duration = Duration::from_micros(20);
 /// Who is away for so long between two looks has lost its core to somebody.
 const AWAY: Duration = Duration::from_micros(300);
-/// How long it rests then.
+/// How long it rests then, and when more threads run than there are cores; twice as
+/// long the next time.
 const REST: Duration = Duration::from_millis(20);
+/// Longest rest.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+/// Time between two looks at how many threads run.
+const CENSUS: Duration = Duration::from_micros(500);
 /// How long it rests after it has looked in vain; twice as long after the next time.
 const SHORT_REST: Duration = Duration::from_millis(1);
 /// Time between two offers of the core to whoever waits for it: that may be who is
@@ -53,6 +62,8 @@ struct Pace {
     rest: Instant,
     /// How often it has looked in vain since a question was found.
     vain: u32,
+    /// How often, one after the other, others needed the core.
+    lost: u32,
 }
 
 impl Pace {
@@ -62,6 +73,7 @@ impl Pace {
             last: now,
             rest: now,
             vain: 0,
+            lost: 0,
         }
     }
 
@@ -86,10 +98,20 @@ impl Pace {
         self.vain = 0;
     }
 
+    /// Others need the core.
+    fn lose(&mut self, now: Instant) {
+        // Not one after the other: that was long ago.
+        if now.duration_since(self.rest) > LONGEST_REST {
+            self.lost = 0;
+        }
+        self.rest = now + (REST * (1 << self.lost)).min(LONGEST_REST);
+        self.lost = (self.lost + 1).min(8);
+    }
+
     /// Whether to go on looking, when the last look was at `before`.
     fn goes_on(&mut self, before: Instant, now: Instant) -> bool {
         if now.duration_since(before) > AWAY {
-            self.rest = now + REST;
+            self.lose(now);
             return false;
         }
         let goes_on = now.duration_since(self.last) <= self.window;
@@ -99,6 +121,42 @@ impl Pace {
         }
         goes_on
     }
+}
+
+/// Whether more threads run than there are cores.
+struct Crowd {
+    /// `/proc/loadavg`, where there is one.
+    load: Option<File>,
+    cores: u32,
+}
+
+impl Crowd {
+    fn new() -> Self {
+        // All of the machine, as threads are counted.
+        let cores = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+        Self {
+            load: File::open("/proc/loadavg").ok(),
+            cores: cores
+                .and_then(|cores| u32::try_from(cores).ok())
+                .unwrap_or(1),
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        let mut room = [0; 64];
+        let read = self.load.as_ref().map(|load| load.read_at(&mut room, 0));
+        let text = read
+            .and_then(Result::ok)
+            .and_then(|length| room.get(..length));
+        text.and_then(running)
+            .is_some_and(|running| running > self.cores)
+    }
+}
+
+/// How many threads run, by the text of `/proc/loadavg`.
+fn running(text: &[u8]) -> Option<u32> {
+    let field = std::str::from_utf8(text).ok()?.split(' ').nth(3)?;
+    field.split_once('/')?.0.parse().ok()
 }
 
 /// A process that may ask.
@@ -117,6 +175,7 @@ pub(super) struct Mailboxes {
     /// Clients know that somebody looks.
     looks: Cell<bool>,
     due: Notify,
+    crowd: Crowd,
     frame: RefCell<Vec<u8>>,
 }
 
@@ -154,6 +213,7 @@ impl Mailboxes {
             pace: Cell::new(Pace::new(Instant::now())),
             looks: Cell::new(false),
             due: Notify::new(),
+            crowd: Crowd::new(),
             frame: RefCell::new(vec![0; Mailbox::ROOM]),
         })
     }
@@ -178,12 +238,17 @@ impl Mailboxes {
     /// answer, so that the next question finds somebody who looks.
     pub(super) fn asked_by_socket(&self, came: Instant) {
         let mut pace = self.pace.get();
-        let pays = pace.missed(came, Instant::now());
-        self.pace.set(pace);
+        let now = Instant::now();
+        let pays = pace.missed(came, now);
         if pays && !self.looks.get() && self.shared.header().cores.load(SeqCst) > 1 {
-            self.set_awake(true);
-            self.due.notify_one();
+            if self.crowd.is_there() {
+                pace.lose(now);
+            } else {
+                self.set_awake(true);
+                self.due.notify_one();
+            }
         }
+        self.pace.set(pace);
     }
 
     /// Looks whenever it pays.
@@ -199,7 +264,7 @@ impl Mailboxes {
 
     async fn look(&self) {
         let mut before = Instant::now();
-        let (mut turn, mut offer) = (before, before);
+        let (mut turn, mut offer, mut census) = (before, before, before);
         loop {
             let found = self.answer_all();
             let now = Instant::now();
@@ -208,7 +273,14 @@ impl Mailboxes {
                 pace.found(now);
                 before = now;
             }
-            let goes_on = pace.goes_on(before, now);
+            let mut goes_on = pace.goes_on(before, now);
+            if goes_on && now.duration_since(census) > CENSUS {
+                census = now;
+                if self.crowd.is_there() {
+                    pace.lose(now);
+                    goes_on = false;
+                }
+            }
             self.pace.set(pace);
             if !goes_on {
                 return;
@@ -338,6 +410,36 @@ mod tests {
         pace.found(now);
         assert!(!pace.goes_on(now, now + 60 * US));
         assert_eq!(pace.rest - (now + 60 * US), SHORT_REST);
+    }
+
+    #[test]
+    fn who_loses_the_core_again_and_again_rests_for_long() {
+        let (mut pace, mut now, _) = after(&[20 * US; 5]);
+        let rests: Vec<_> = (0..9)
+            .map(|_| {
+                pace.lose(now);
+                let rest = pace.rest - now;
+                now = pace.rest + 10 * US;
+                rest
+            })
+            .collect();
+        assert_eq!(rests[..3], [REST, 2 * REST, 4 * REST]);
+        assert_eq!(rests[8], LONGEST_REST);
+        now += 2 * LONGEST_REST;
+        pace.lose(now);
+        assert_eq!(pace.rest - now, REST);
+    }
+
+    #[test]
+    fn threads_that_run_are_counted() {
+        assert_eq!(running(b"0.64 5.51 7.48 3/512 4711\n"), Some(3));
+        assert_eq!(running(b"0.64 5.51 7.48"), None);
+        assert_eq!(running(b"\xff \xff \xff 1/2"), None);
+        let mut crowd = Crowd::new();
+        crowd.cores = 0;
+        assert!(crowd.is_there(), "at least this one runs");
+        crowd.cores = u32::MAX;
+        assert!(!crowd.is_there());
     }
 
     #[test]

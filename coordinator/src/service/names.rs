@@ -654,6 +654,9 @@ impl Names {
 
     /// Reads a directory's lower entries, the first time.
     pub(super) fn load_if_directory(&mut self, inode: Inode) {
+        if self.directory(inode).is_none_or(|known| known.loaded) {
+            return;
+        }
         let Some(directory) = self.directory_mut(inode) else {
             return;
         };

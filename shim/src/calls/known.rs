@@ -145,30 +145,49 @@ pub(crate) fn on_disk(name: Name<'_>, path: &mut Text<MAX_PATH>) -> bool {
 /// What `access(2)` says of a name.
 pub(crate) fn access(name: Name<'_>, mode: c_int) -> Option<Result<(), i32>> {
     let session = Session::get().filter(|session| !session.is_dead())?;
-    look(session, name, |known| {
-        if known == Known::Missing {
-            return Some(Err(libc::ENOENT));
+    let said = look(session, name, |known| said_of(session, known, mode))?;
+    if said.is_some() {
+        return said;
+    }
+    let mut path = Text::<MAX_PATH>::new();
+    if !on_disk(name, &mut path) {
+        return None;
+    }
+    // SAFETY: a string of ours.
+    let may = unsafe { syscall!(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), mode) };
+    match i32::try_from(may.wrapping_neg()).ok()? {
+        0 => Some(Ok(())),
+        // It may have gone from the disk, or its directory have another name by now.
+        libc::ENOENT => None,
+        error => Some(Err(error)),
+    }
+}
+
+/// As [`access`]; `None` in it: the kernel is to be asked, `None`: the coordinator is.
+fn said_of(session: Session, known: Known, mode: c_int) -> Option<Option<Result<(), i32>>> {
+    if known == Known::Missing {
+        return Some(Some(Err(libc::ENOENT)));
+    }
+    if mode == libc::F_OK {
+        return Some(Some(Ok(())));
+    }
+    // SAFETY: takes nothing.
+    let user = unsafe { syscall!(libc::SYS_geteuid) } as u32;
+    match known {
+        // Only who may do anything need not know its permissions.
+        Known::Directory { .. } => (user == 0).then_some(Some(Ok(()))),
+        Known::File {
+            record, generation, ..
+        } => {
+            let meta = session.file(record)?.meta;
+            let is_it = meta.generation.load(Acquire) == generation;
+            let (bits, owner) = (meta.mode.load(Relaxed), meta.uid.load(Relaxed));
+            let granted = granted(user, owner, bits, mode.cast_unsigned());
+            granted.filter(|_| is_it).map(Some)
         }
-        if mode == libc::F_OK {
-            return Some(Ok(()));
-        }
-        // SAFETY: takes nothing.
-        let user = unsafe { syscall!(libc::SYS_geteuid) } as u32;
-        match known {
-            // Only who may do anything need not know its permissions.
-            Known::Directory { .. } => (user == 0).then_some(Ok(())),
-            Known::File {
-                record, generation, ..
-            } => {
-                let meta = session.file(record)?.meta;
-                let is_it = meta.generation.load(Acquire) == generation;
-                let (bits, owner) = (meta.mode.load(Relaxed), meta.uid.load(Relaxed));
-                let granted = granted(user, owner, bits, mode.cast_unsigned());
-                granted.filter(|_| is_it)
-            }
-            Known::Lower { .. } | Known::Missing => None,
-        }
-    })
+        Known::Lower { .. } => Some(None),
+        Known::Missing => None,
+    }
 }
 
 /// Whether `user` may do what `wanted` (`R_OK` ...) says with a file of `owner` with

@@ -146,10 +146,16 @@ impl Bench {
             ("pwrite-4K", "pwrite 4 KiB", ""),
             ("pread-4K", "pread 4 KiB", ""),
             ("fstat", "fstat", ""),
-            ("stat", "stat", ""),
-            ("access", "access", ""),
-            ("open-close", "open + close", ""),
-            ("create-unlink", "create + close + unlink", ""),
+            ("stat", "stat", "no slower"),
+            ("stat-folder", "stat of a directory", "no slower"),
+            ("stat-missing", "stat of what is missing", ""),
+            ("access", "access", "no slower"),
+            ("chmod", "chmod", ""),
+            ("open-close", "open + close", "2 x at most"),
+            ("rename", "rename there and back", "2 x at most"),
+            ("create-unlink", "create + close + unlink", "2 x at most"),
+            ("mkdir-rmdir", "mkdir + rmdir", ""),
+            ("readdir", "list 10,000 entries", "no slower"),
         ];
         for (name, label, aim) in rows {
             row(label, ours.median(name), theirs.median(name), "ns", aim);
