@@ -39,11 +39,12 @@ const SHORTEST: Duration = Duration::from_micros(10);
 const TURN: Duration = Duration::from_micros(20);
 /// Who is away for so long between two looks has lost its core to somebody.
 const AWAY: Duration = Duration::from_micros(300);
-/// How long it rests then, and when more threads run than there are cores; twice as
-/// long the next time.
+/// How long it rests then; twice as long the next time.
 const REST: Duration = Duration::from_millis(20);
 /// Longest rest.
-const LONGEST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_millis(320);
+/// How long it rests when more threads run than there are cores: some run for less.
+const CROWDED: Duration = Duration::from_millis(2);
 /// Time between two looks at how many threads run.
 const CENSUS: Duration = Duration::from_micros(500);
 /// How long it rests after it has looked in vain; twice as long after the next time.
@@ -242,7 +243,7 @@ impl Mailboxes {
         let pays = pace.missed(came, now);
         if pays && !self.looks.get() && self.shared.header().cores.load(SeqCst) > 1 {
             if self.crowd.is_there() {
-                pace.lose(now);
+                pace.rest = now + CROWDED;
             } else {
                 self.set_awake(true);
                 self.due.notify_one();
@@ -277,7 +278,7 @@ impl Mailboxes {
             if goes_on && now.duration_since(census) > CENSUS {
                 census = now;
                 if self.crowd.is_there() {
-                    pace.lose(now);
+                    pace.rest = now + CROWDED;
                     goes_on = false;
                 }
             }
