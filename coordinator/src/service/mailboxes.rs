@@ -29,10 +29,11 @@ use super::server::{Shared as Engine, lock};
 use super::shm::{Shared, wake_all};
 
 /// Longest time that it looks without finding a question.
-const LONGEST: Duration = Duration::from_micros(50);
+const LONGEST: Duration = Duration::from_micros(80);
 /// A question over a socket so soon after an answer would have been found by looking:
-/// two threads had to be woken for it, which takes up to 30 us each.
-const SOON: Duration = Duration::from_micros(120);
+/// two threads had to be woken for it, which takes up to 30 us each. So long it looks
+/// after an answer over a socket, too.
+const SOON: Duration = Duration::from_micros(140);
 /// Shortest.
 const SHORTEST: Duration = Duration::from_micros(10);
 /// After this time the sockets have their turn.
@@ -47,7 +48,7 @@ const LONGEST_REST: Duration = Duration::from_millis(320);
 const CROWDED: Duration = Duration::from_millis(2);
 /// Time between two looks at how many threads run.
 const CENSUS: Duration = Duration::from_micros(500);
-/// How long it rests after it has looked in vain; twice as long after the next time.
+/// How long it rests when it has looked in vain twice; twice as long the next time.
 const SHORT_REST: Duration = Duration::from_millis(1);
 /// Time between two offers of the core to whoever waits for it: that may be who is
 /// to ask.
@@ -59,6 +60,8 @@ struct Pace {
     window: Duration,
     /// The last answer.
     last: Instant,
+    /// Whoever got it had to be woken.
+    woken: bool,
     /// No looking before this.
     rest: Instant,
     /// How often it has looked in vain since a question was found.
@@ -72,6 +75,7 @@ impl Pace {
         Self {
             window: Duration::ZERO,
             last: now,
+            woken: false,
             rest: now,
             vain: 0,
             lost: 0,
@@ -82,7 +86,7 @@ impl Pace {
     /// long enough. Whether it pays to look for the next one.
     fn missed(&mut self, came: Instant, now: Instant) -> bool {
         let since = came.duration_since(self.last);
-        self.last = now;
+        (self.last, self.woken) = (now, true);
         self.window = if since <= SOON {
             (self.window * 2).clamp(SHORTEST, LONGEST)
         } else {
@@ -95,7 +99,7 @@ impl Pace {
 
     /// A question was found.
     fn found(&mut self, now: Instant) {
-        self.last = now;
+        (self.last, self.woken) = (now, false);
         self.vain = 0;
     }
 
@@ -115,9 +119,12 @@ impl Pace {
             self.lose(now);
             return false;
         }
-        let goes_on = now.duration_since(self.last) <= self.window;
-        if !goes_on && self.window == LONGEST {
-            self.rest = now + (SHORT_REST * (1 << self.vain)).min(REST);
+        let window = if self.woken { SOON } else { self.window };
+        let goes_on = now.duration_since(self.last) <= window;
+        if !goes_on {
+            if self.vain > 0 {
+                self.rest = now + (SHORT_REST * (1 << (self.vain - 1))).min(REST);
+            }
             self.vain = (self.vain + 1).min(8);
         }
         goes_on
@@ -389,28 +396,33 @@ mod tests {
     #[test]
     fn it_looks_for_as_long_as_the_next_question_takes() {
         let (mut pace, now, _) = after(&[20 * US; 5]);
-        assert!(pace.goes_on(now, now + 45 * US));
-        assert!(!pace.goes_on(now + 45 * US, now + 60 * US));
-        pace.found(now + 45 * US);
-        assert!(pace.goes_on(now + 45 * US, now + 60 * US));
+        assert!(
+            pace.goes_on(now, now + SOON),
+            "who asks has to be woken first"
+        );
+        assert!(!pace.goes_on(now, now + SOON + US));
+        let now = now + 45 * US;
+        pace.found(now);
+        assert!(pace.goes_on(now, now + LONGEST));
+        assert!(!pace.goes_on(now, now + LONGEST + US));
     }
 
     #[test]
     fn it_rests_longer_the_more_often_it_looks_in_vain() {
         let (mut pace, mut now, _) = after(&[20 * US; 5]);
-        let rests: Vec<_> = (0..12)
-            .map(|_| {
-                now += 60 * US;
-                assert!(!pace.goes_on(now, now));
-                pace.last = now;
-                pace.rest - now
-            })
-            .collect();
-        assert_eq!(rests[..3], [1, 2, 4].map(Duration::from_millis));
+        let mut in_vain = |pace: &mut Pace| {
+            pace.last = now;
+            now += 2 * SOON;
+            assert!(!pace.goes_on(now, now));
+            pace.rest.duration_since(now)
+        };
+        let rests: Vec<_> = (0..12).map(|_| in_vain(&mut pace)).collect();
+        assert_eq!(rests[..4], [0, 1, 2, 4].map(Duration::from_millis));
         assert_eq!(rests[11], REST);
-        pace.found(now);
-        assert!(!pace.goes_on(now, now + 60 * US));
-        assert_eq!(pace.rest - (now + 60 * US), SHORT_REST);
+        pace.found(pace.last);
+        pace.rest = pace.last;
+        assert_eq!(in_vain(&mut pace), Duration::ZERO);
+        assert_eq!(in_vain(&mut pace), SHORT_REST);
     }
 
     #[test]
