@@ -11,8 +11,8 @@ use crate::session::{Session, live};
 use crate::sys::syscall;
 use crate::{clock, futex};
 
-/// How long to look for the answer before sleeping, ns.
-const SPIN: u64 = 20_000;
+/// How long to look for the answer before sleeping, ns: a file is made in some 40 us.
+const SPIN: u64 = 60_000;
 /// Looks, some 2 us of them, between two offers of the core to whoever waits for it:
 /// that may be who is to answer.
 const LOOKS: u32 = 64;
