@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, Shutdown, sendmsg, shutdown};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use wire::limits::MAX_FRAME;
@@ -114,11 +114,13 @@ pub(super) async fn answer(stream: &UnixStream, answer: &Answer) -> io::Result<(
 }
 
 /// Sends an answer at once, or in a task of its own where the client is slow to read.
-/// Whoever asked finds out by its connection if that fails.
+/// If that fails the connection ends, so that the client does not wait for it.
 pub(super) fn answer_soon(stream: Rc<UnixStream>, what: Answer) {
     let mut sending = Box::pin(async move {
         if let Err(error) = answer(&stream, &what).await {
             tracing::debug!("an answer did not reach its client: {error}");
+            // It fails where the client is gone already.
+            let _ = shutdown(stream.as_raw_fd(), Shutdown::Both);
         }
     });
     let mut once = Context::from_waker(Waker::noop());
