@@ -77,32 +77,47 @@ for turn in range(100): look()
 maybe(os.getpgid, 2**31 - 1)
 ";
 
-/// A process that is answered by its mailbox does not sleep for every answer. On a busy
-/// machine the coordinator looks less often.
+/// A process that is answered by its mailbox does not sleep for every answer: unless
+/// more threads run than there are cores, of which some must be free once in a while.
 #[test]
 fn who_asks_often_need_not_be_woken_for_every_answer() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     if plain_only() || cores < 2 {
         return;
     }
-    const ASKED: u32 = 20_000;
-    let script = format!(
-        "python3 -c 'import os, resource
-for turn in range({ASKED}): os.chmod(\"f\", 0o600 + turn % 2)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw)' > $OUTSIDE/sleeps"
-    );
     let (scratch, finished) = Workflow::new("often")
         .input("f", "")
-        .step(Step::sh("work", script).writes(&["*"]))
+        .step(
+            Step::sh("work", "python3 -c \"$ASKS\" > $OUTSIDE/asked")
+                .env("ASKS", ASKS)
+                .writes(&["*"]),
+        )
         .start(&[])
         .finish();
     finished.expect_success();
-    let sleeps: u32 = scratch.note("sleeps").trim().parse().expect("a number");
-    assert!(
-        sleeps < ASKED * 9 / 10,
-        "{sleeps} sleeps for {ASKED} answers"
-    );
+    let asked = scratch.note("asked");
+    if asked.contains("crowded") {
+        println!("nothing can be said on a busy machine");
+        return;
+    }
+    assert!(asked.contains("awake"), "{asked}");
 }
+
+/// Asks 2,000 times in a row, until it has slept for less than half of them.
+const ASKS: &str = r"
+import os, resource, time
+end, crowded, turns = time.monotonic() + 40, 0, 0
+while time.monotonic() < end:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+    for turn in range(2000): os.chmod('f', 0o600 + turn % 2)
+    slept = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before
+    if slept < 1000:
+        print('awake', slept)
+        raise SystemExit
+    turns += 1
+    crowded += int(open('/proc/loadavg').read().split()[3].split('/')[0]) > os.cpu_count()
+print('crowded' if crowded * 4 > turns else 'asleep', crowded, turns)
+";
 
 #[test]
 fn the_auditor_sees_what_goes_past_the_library() {
