@@ -6,9 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +15,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "turns.h"
 
 enum { SIZE = 96 << 10, HEAD = 100, FROM = 50 };
 /* Rounds begun, and rounds that the other has done. */
@@ -27,16 +27,6 @@ static void fail(const char *what, long round)
 {
     fprintf(stderr, "%s in round %ld: %s\n", what, round, strerror(errno));
     exit(1);
-}
-
-static void wait_for(_Atomic long *turns, long round, pid_t child)
-{
-    siginfo_t ended = {0};
-    while (atomic_load(turns) < round) {
-        if (child > 0 && waitid(P_PID, (id_t)child, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0)
-            exit(1);
-        sched_yield();
-    }
 }
 
 /* The other: cuts by one call or another. */

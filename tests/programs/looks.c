@@ -9,9 +9,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +19,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "turns.h"
 
 struct turns { _Atomic long done, seen; };
 static uint64_t state = 7;
@@ -140,16 +140,6 @@ static void compare(int mirror, long round)
         if (!getcwd(path, 4096)) fail("getcwd", name, round);
         strcat(strcat(path, "/"), name);
         if (stat(name, &one) == 0 && (stat(path, &two) != 0 || one.st_ino != two.st_ino)) fail("path", path, round);
-    }
-}
-
-static void wait_for(_Atomic long *turns, long round, pid_t child)
-{
-    siginfo_t ended = {0};
-    while (atomic_load(turns) < round) {
-        if (child > 0 && waitid(P_PID, (id_t)child, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0)
-            exit(1);
-        sched_yield();
     }
 }
 
