@@ -89,11 +89,13 @@ static int looks_the_same(const char *name, int mirror, int flags, long round)
     return 1;
 }
 
-/* A directory that has changed there since the last look has changed here. */
+/* A directory that has changed there since the last look has changed here; where both
+ * are the kernel's, its clock may be too coarse to tell two changes apart. */
 static void has_changed_too(int number, const char *name, int mirror, long round)
 {
     static struct stat last[2][NAMES + FOLDERS];
     struct stat now[2];
+    if (!getenv("LD_PRELOAD")) return;
     if (stat(name, &now[0]) != 0 || fstatat(mirror, name, &now[1], 0) != 0 || !S_ISDIR(now[1].st_mode)) return;
     int changed[2];
     for (int i = 0; i < 2; i++) {
