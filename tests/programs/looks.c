@@ -95,8 +95,8 @@ static void has_changed_too(int number, const char *name, int mirror, long round
 {
     static struct stat last[2][NAMES + FOLDERS];
     struct stat now[2];
-    if (!getenv("LD_PRELOAD")) return;
     if (stat(name, &now[0]) != 0 || fstatat(mirror, name, &now[1], 0) != 0 || !S_ISDIR(now[1].st_mode)) return;
+    if (now[0].st_dev == now[1].st_dev) return;
     int changed[2];
     for (int i = 0; i < 2; i++) {
         const struct timespec *a = &now[i].st_mtim, *b = &last[i][number].st_mtim;
